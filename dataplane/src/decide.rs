@@ -1,0 +1,89 @@
+//! The decision: where a frame goes, or why it is dropped. Pure but for what the FDB learns.
+
+use crate::counters::DropReason;
+use crate::fdb::Learner;
+use crate::headers::{Headers, Tag};
+use crate::snapshot::{Attachment, Domain, Port, PortId, Snapshot};
+
+/// Where a frame goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Egress<'a> {
+    /// To one port.
+    Port(PortId, &'a Domain),
+    /// To every port of the domain but the one it came from.
+    Flood(&'a Domain),
+}
+
+/// Decides what becomes of one frame that came in by the port `ingress`.
+#[inline(always)]
+pub fn decide<'a>(
+    headers: &Headers,
+    ingress: PortId,
+    snapshot: &'a Snapshot,
+    fdb: &mut Learner<'_>,
+) -> Result<Egress<'a>, DropReason> {
+    let port = snapshot.port(ingress).filter(|port| port.up).ok_or(DropReason::PortDown)?;
+    let domain = classify(port, headers.tag, snapshot)?;
+    if headers.source.is_group() || headers.source.bits() == 0 {
+        return Err(DropReason::BadSource);
+    }
+    if headers.destination.is_reserved() {
+        return Err(DropReason::ReservedGroup);
+    }
+    if headers.bytes > domain.frame_bytes_max(headers.tag.is_some()) {
+        return Err(DropReason::OverMtu);
+    }
+
+    let stations = snapshot.stations();
+    // An address that desired state has given to a port is not learned, wherever it is heard: it
+    // is where it was configured, whoever claims it.
+    if domain.learning && stations.find(domain.id, headers.source).is_none() {
+        fdb.learn(domain.id, headers.source, ingress);
+    }
+    if headers.destination.is_group() {
+        return flood(domain);
+    }
+
+    let known = stations
+        .find(domain.id, headers.destination)
+        .or_else(|| fdb.lookup(domain.id, headers.destination));
+    match known {
+        Some(port) if port == ingress => Err(DropReason::Hairpin),
+        // The FDB only hints where to; membership in the snapshot decides whether.
+        Some(port) if snapshot.is_member(port, domain) => Ok(Egress::Port(port, domain)),
+        _ if domain.flooding => flood(domain),
+        _ => Err(DropReason::NoFlooding),
+    }
+}
+
+/// Which bridge domain a frame with this first tag belongs to when it comes in by `port`.
+#[inline(always)]
+fn classify<'a>(
+    port: &Port,
+    tag: Option<Tag>,
+    snapshot: &'a Snapshot,
+) -> Result<&'a Domain, DropReason> {
+    let (domain, missing) = match (&port.attachment, tag) {
+        (Attachment::Access(domain), None) => (Some(*domain), DropReason::PortDown),
+        // A tag without a VLAN carries a priority and leaves the frame untagged (802.1Q §6.9.1).
+        (Attachment::Access(domain), Some(tag)) if tag.vid() == 0 && !tag.service => {
+            (Some(*domain), DropReason::PortDown)
+        }
+        (Attachment::Access(_), Some(_)) => (None, DropReason::TaggedOnAccess),
+        (Attachment::Uplink(uplink), None) => (uplink.untagged(), DropReason::Untagged),
+        (Attachment::Uplink(_), Some(tag)) if tag.service => (None, DropReason::UnknownVlan),
+        (Attachment::Uplink(uplink), Some(tag)) if tag.vid() == 0 => {
+            (uplink.untagged(), DropReason::Untagged)
+        }
+        (Attachment::Uplink(uplink), Some(tag)) => {
+            (uplink.tagged(tag.vid()), DropReason::UnknownVlan)
+        }
+    };
+    domain.and_then(|domain| snapshot.domain(domain)).ok_or(missing)
+}
+
+#[inline(always)]
+fn flood(domain: &Domain) -> Result<Egress<'_>, DropReason> {
+    // The frame's own port is a member, so it takes two.
+    if domain.members.len() < 2 { Err(DropReason::NoListener) } else { Ok(Egress::Flood(domain)) }
+}

@@ -1,0 +1,470 @@
+//! The forwarding database: where addresses were last seen.
+//!
+//! A fixed number of entries in buckets of one cache line each; an address has two buckets that it
+//! may be in. Looking up and refreshing take no lock. An entry is two words that are written one
+//! after the other, so a reader may see the key of one and the port of another for an instant:
+//! that is harmless, since the FDB only hints and the caller checks the port's membership.
+//!
+//! Nothing that traffic does makes a lookup slower or the table larger. New addresses are admitted
+//! under a lock that is never waited for (whoever finds it taken learns next time), a few per
+//! burst, within a quota per port and per domain. A full table gives a place to a newcomer at the
+//! expense of the port that has the most.
+
+mod hash;
+mod memory;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use hash::{Hash, address_key};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vhost::SpinLock;
+
+use crate::headers::Mac;
+use crate::snapshot::{DOMAINS_MAX, DomainId, PORTS_MAX, PortId};
+use memory::{Table, Zeroed};
+
+/// Entries in a bucket: keys and values fill one cache line.
+const WAYS: usize = 4;
+
+/// New addresses that one burst may bring.
+const INSERTS_PER_BURST: u32 = 16;
+
+/// Moves of an address within a second after which it stays where it is for the rest of it.
+const MOVES_PER_SECOND: u8 = 5;
+
+/// Buckets that a sweep looks at between two chances for workers to learn.
+const SWEEP_CHUNK: usize = 256;
+
+/// How large the FDB is and how it forgets.
+#[derive(Clone, Copy, Debug)]
+pub struct FdbOptions {
+    /// Places for addresses; rounded up to a power of two.
+    pub entries: usize,
+    /// Seconds after which an address that was not heard is forgotten.
+    pub ageing_seconds: u32,
+    /// The most addresses behind one port.
+    pub port_quota: u32,
+    /// The most addresses in one domain.
+    pub domain_quota: u32,
+    /// Makes the places of addresses unpredictable to guests.
+    pub seed: u64,
+}
+
+/// The forwarding database. See the [module's head](self).
+#[derive(Debug)]
+pub struct Fdb {
+    buckets: Table<Bucket>,
+    hash: Hash,
+    options: FdbOptions,
+    ledger: SpinLock<Ledger>,
+    counters: FdbCounters,
+}
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Bucket {
+    keys: [AtomicU64; WAYS],
+    values: [AtomicU64; WAYS],
+}
+
+// SAFETY: atomics of zero are values, and they need no drop.
+#[allow(unsafe_code)]
+unsafe impl Zeroed for Bucket {}
+
+/// How many addresses each port and domain has.
+#[derive(Debug)]
+struct Ledger {
+    ports: Box<[u32]>,
+    domains: Box<[u32]>,
+    entries: usize,
+}
+
+#[derive(Debug, Default)]
+struct FdbCounters {
+    learned: AtomicU64,
+    moved: AtomicU64,
+    evicted: AtomicU64,
+    aged: AtomicU64,
+    over_quota: AtomicU64,
+    no_room: AtomicU64,
+    deferred: AtomicU64,
+    damped: AtomicU64,
+}
+
+/// Counts since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FdbStatistics {
+    /// Addresses in the table now.
+    pub entries: usize,
+    /// Places for addresses.
+    pub capacity: usize,
+    /// Whether the table lies on huge pages.
+    pub huge_pages: bool,
+    /// Addresses admitted.
+    pub learned: u64,
+    /// Addresses that were heard on another port than before.
+    pub moved: u64,
+    /// Addresses that had to make room.
+    pub evicted: u64,
+    /// Addresses forgotten after their time.
+    pub aged: u64,
+    /// Addresses not admitted since their port or domain has its quota.
+    pub over_quota: u64,
+    /// Addresses not admitted since no other port had more.
+    pub no_room: u64,
+    /// Addresses put off to a later frame: the burst had brought enough, or the lock was taken.
+    pub deferred: u64,
+    /// Moves refused since the address moves too often.
+    pub damped: u64,
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdbEntry {
+    /// The domain.
+    pub domain: DomainId,
+    /// The address.
+    pub mac: Mac,
+    /// The port it was last heard on.
+    pub port: PortId,
+    /// When that was, in the workers' seconds, to within an eighth of the ageing time.
+    pub seen_seconds: u32,
+}
+
+/// A value: last seen in the upper 32 bits, then the second of the last move (8 bits), moves in
+/// that second (8 bits), and the port (16 bits).
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Value(u64);
+
+impl Value {
+    #[inline(always)]
+    fn new(port: PortId, seen: u32) -> Self {
+        Self(u64::from(seen) << 32 | port.index() as u64)
+    }
+
+    #[inline(always)]
+    fn port(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+
+    #[inline(always)]
+    fn seen(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    fn refreshed(self, seen: u32) -> Self {
+        Self(self.0 & 0xffff_ffff | u64::from(seen) << 32)
+    }
+
+    fn moves_in(self, second: u32) -> u8 {
+        let same = (self.0 >> 24) as u8 == second as u8 && second.wrapping_sub(self.seen()) < 256;
+        if same { (self.0 >> 16) as u8 } else { 0 }
+    }
+
+    fn moved_to(self, port: PortId, second: u32) -> Self {
+        let moves = self.moves_in(second).saturating_add(1);
+        Self(
+            u64::from(second) << 32
+                | u64::from(second as u8) << 24
+                | u64::from(moves) << 16
+                | port.index() as u64,
+        )
+    }
+}
+
+impl Fdb {
+    /// An empty FDB.
+    pub fn new(options: FdbOptions) -> Self {
+        let buckets = options.entries.div_ceil(WAYS).next_power_of_two();
+        Self {
+            buckets: Table::new(buckets),
+            hash: Hash::new(options.seed),
+            options,
+            ledger: SpinLock::new(Ledger {
+                ports: vec![0; PORTS_MAX].into_boxed_slice(),
+                domains: vec![0; DOMAINS_MAX].into_boxed_slice(),
+                entries: 0,
+            }),
+            counters: FdbCounters::default(),
+        }
+    }
+
+    /// Learning and looking up for the time of one burst. `now` is in the workers' seconds.
+    #[inline(always)]
+    pub fn learner(&self, now: u32) -> Learner<'_> {
+        Learner { fdb: self, now, inserts_left: INSERTS_PER_BURST }
+    }
+
+    #[inline(always)]
+    fn candidates(&self, key: u64) -> [&Bucket; 2] {
+        let hash = self.hash.of(key);
+        let mask = self.buckets.len() - 1;
+        let first = hash as usize & mask;
+        // The second differs from the first whatever the upper half says, if there are two.
+        let second = first ^ ((hash >> 32) as usize & mask).max(1) & mask;
+        [&self.buckets[first], &self.buckets[second]]
+    }
+
+    #[inline(always)]
+    fn find(&self, key: u64) -> Option<&AtomicU64> {
+        for bucket in self.candidates(key) {
+            for way in 0..WAYS {
+                if bucket.keys[way].load(Ordering::Relaxed) == key {
+                    return Some(&bucket.values[way]);
+                }
+            }
+        }
+        None
+    }
+
+    fn is_old(&self, value: Value, now: u32) -> bool {
+        now.saturating_sub(value.seen()) > self.options.ageing_seconds
+    }
+
+    /// Forgets every address of a domain, before its number is used for another.
+    pub fn flush_domain(&self, domain: DomainId) {
+        self.forget(|key, _| key >> 48 == domain.index() as u64);
+    }
+
+    /// Forgets every address behind a port.
+    pub fn flush_port(&self, port: PortId) {
+        self.forget(|_, value| value.port() == port.index());
+    }
+
+    /// Forgets what was not heard for the ageing time. To be called every few seconds, so that old
+    /// addresses do not count against quotas.
+    pub fn sweep(&self, now: u32) {
+        let aged = self.forget(|_, value| self.is_old(value, now));
+        self.counters.aged.fetch_add(aged, Ordering::Relaxed);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "control thread; workers only try this lock")]
+    fn forget(&self, which: impl Fn(u64, Value) -> bool) -> u64 {
+        let mut forgotten = 0;
+        for chunk in self.buckets.chunks(SWEEP_CHUNK) {
+            let mut ledger = self.ledger.lock();
+            for bucket in chunk {
+                for way in 0..WAYS {
+                    let key = bucket.keys[way].load(Ordering::Relaxed);
+                    let value = Value(bucket.values[way].load(Ordering::Relaxed));
+                    if key != 0 && which(key, value) {
+                        ledger.remove(key, value);
+                        bucket.keys[way].store(0, Ordering::Relaxed);
+                        forgotten += 1;
+                    }
+                }
+            }
+        }
+        forgotten
+    }
+
+    /// All entries that are not too old, in no order.
+    pub fn entries(&self, now: u32) -> Vec<FdbEntry> {
+        let mut entries = Vec::new();
+        for bucket in self.buckets.iter() {
+            for way in 0..WAYS {
+                let key = bucket.keys[way].load(Ordering::Relaxed);
+                let value = Value(bucket.values[way].load(Ordering::Relaxed));
+                let domain = DomainId::new((key >> 48) as usize);
+                let port = PortId::new(value.port());
+                if let (true, Some(domain), Some(port)) =
+                    (key != 0 && !self.is_old(value, now), domain, port)
+                {
+                    let mac = Mac::from_bits(key);
+                    entries.push(FdbEntry { domain, mac, port, seen_seconds: value.seen() });
+                }
+            }
+        }
+        entries
+    }
+
+    /// Seconds after which an address that was not heard is forgotten.
+    pub fn ageing_seconds(&self) -> u32 {
+        self.options.ageing_seconds
+    }
+
+    /// Addresses behind a port, old ones included until the next sweep.
+    #[expect(clippy::disallowed_methods, reason = "control thread; workers only try this lock")]
+    pub fn addresses_of(&self, port: PortId) -> u32 {
+        self.ledger.lock().ports[port.index()]
+    }
+
+    /// Counts since start.
+    #[expect(clippy::disallowed_methods, reason = "control thread; workers only try this lock")]
+    pub fn statistics(&self) -> FdbStatistics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let entries = self.ledger.lock().entries;
+        FdbStatistics {
+            entries,
+            capacity: self.buckets.len() * WAYS,
+            huge_pages: self.buckets.is_huge(),
+            learned: read(&self.counters.learned),
+            moved: read(&self.counters.moved),
+            evicted: read(&self.counters.evicted),
+            aged: read(&self.counters.aged),
+            over_quota: read(&self.counters.over_quota),
+            no_room: read(&self.counters.no_room),
+            deferred: read(&self.counters.deferred),
+            damped: read(&self.counters.damped),
+        }
+    }
+}
+
+/// The FDB during one burst, see [`Fdb::learner`].
+pub struct Learner<'a> {
+    fdb: &'a Fdb,
+    now: u32,
+    inserts_left: u32,
+}
+
+impl Learner<'_> {
+    /// The port that the address was last heard on, if that is not too long ago.
+    #[inline(always)]
+    pub fn lookup(&self, domain: DomainId, mac: Mac) -> Option<PortId> {
+        let value = self.fdb.find(address_key(domain, mac))?;
+        let value = Value(value.load(Ordering::Relaxed));
+        if self.fdb.is_old(value, self.now) { None } else { PortId::new(value.port()) }
+    }
+
+    /// Takes note that the address was heard on `port`. An address that is known there already is
+    /// refreshed at most eight times in its ageing time, so that its line stays shared.
+    #[inline(always)]
+    pub fn learn(&mut self, domain: DomainId, mac: Mac, port: PortId) {
+        let key = address_key(domain, mac);
+        let Some(place) = self.fdb.find(key) else { return self.admit(key, port) };
+        let value = Value(place.load(Ordering::Relaxed));
+        if value.port() != port.index() {
+            return self.relocate(key, port);
+        }
+        let age = self.now.wrapping_sub(value.seen());
+        if age > self.fdb.options.ageing_seconds / 8 {
+            // If somebody else changed the entry meanwhile, theirs is as new.
+            let _ = place.compare_exchange(
+                value.0,
+                value.refreshed(self.now).0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    #[cold]
+    fn relocate(&mut self, key: u64, port: PortId) {
+        let counters = &self.fdb.counters;
+        let Some(mut ledger) = self.fdb.ledger.try_lock() else {
+            counters.deferred.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let Some(place) = self.fdb.find(key) else { return };
+        let old = Value(place.load(Ordering::Relaxed));
+        if old.moves_in(self.now) >= MOVES_PER_SECOND {
+            counters.damped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if ledger.ports[port.index()] >= self.fdb.options.port_quota {
+            counters.over_quota.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        ledger.remove(key, old);
+        ledger.add(key, port);
+        place.store(old.moved_to(port, self.now).0, Ordering::Relaxed);
+        counters.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn admit(&mut self, key: u64, port: PortId) {
+        let counters = &self.fdb.counters;
+        if self.inserts_left == 0 {
+            counters.deferred.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.inserts_left -= 1;
+        let Some(mut ledger) = self.fdb.ledger.try_lock() else {
+            counters.deferred.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        if self.fdb.find(key).is_some() {
+            return;
+        }
+        let domain = (key >> 48) as usize;
+        let options = &self.fdb.options;
+        let port_full = ledger.ports[port.index()] >= options.port_quota;
+        let domain_full = ledger.domains[domain] >= options.domain_quota;
+        let Some((bucket, way)) = self.place(key, port, port_full, domain_full, &ledger) else {
+            let refused =
+                if port_full || domain_full { &counters.over_quota } else { &counters.no_room };
+            refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let old = bucket.keys[way].load(Ordering::Relaxed);
+        if old != 0 {
+            ledger.remove(old, Value(bucket.values[way].load(Ordering::Relaxed)));
+            counters.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        ledger.add(key, port);
+        bucket.values[way].store(Value::new(port, self.now).0, Ordering::Relaxed);
+        bucket.keys[way].store(key, Ordering::Release);
+        counters.learned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The place that a newcomer gets: a free one, an old one, or that of the port that has the
+    /// most. Who has its quota may only replace its own.
+    fn place(
+        &self,
+        key: u64,
+        port: PortId,
+        port_full: bool,
+        domain_full: bool,
+        ledger: &Ledger,
+    ) -> Option<(&Bucket, usize)> {
+        let mut best: Option<(u64, &Bucket, usize)> = None;
+        for bucket in self.fdb.candidates(key) {
+            for way in 0..WAYS {
+                let held = bucket.keys[way].load(Ordering::Relaxed);
+                let value = Value(bucket.values[way].load(Ordering::Relaxed));
+                let own = held != 0
+                    && (!port_full || value.port() == port.index())
+                    && (!domain_full || held >> 48 == key >> 48);
+                let may_take_any = !port_full && !domain_full;
+                let worth = if held == 0 && may_take_any {
+                    u64::MAX
+                } else if held != 0 && self.fdb.is_old(value, self.now) && (may_take_any || own) {
+                    u64::MAX - 1
+                } else if own {
+                    u64::from(ledger.ports[value.port()])
+                } else {
+                    0
+                };
+                if worth > best.map_or(0, |(most, ..)| most) {
+                    best = Some((worth, bucket, way));
+                }
+            }
+        }
+        let (worth, bucket, way) = best?;
+        let mine = u64::from(ledger.ports[port.index()]);
+        let replaces_own = bucket.keys[way].load(Ordering::Relaxed) != 0
+            && Value(bucket.values[way].load(Ordering::Relaxed)).port() == port.index();
+        // Nobody makes room for a port that has more than they have.
+        (worth > mine || replaces_own).then_some((bucket, way))
+    }
+}
+
+impl Ledger {
+    fn add(&mut self, key: u64, port: PortId) {
+        self.ports[port.index()] += 1;
+        self.domains[(key >> 48) as usize] += 1;
+        self.entries += 1;
+    }
+
+    fn remove(&mut self, key: u64, value: Value) {
+        let port = &mut self.ports[value.port()];
+        *port = port.saturating_sub(1);
+        let domain = &mut self.domains[(key >> 48) as usize];
+        *domain = domain.saturating_sub(1);
+        self.entries = self.entries.saturating_sub(1);
+    }
+}

@@ -1,0 +1,94 @@
+//! What a worker does when there is nothing to do.
+//!
+//! By default it polls on, which is fastest and what an isolated core is for. Where cores are
+//! shared (a laptop, a test machine with guests on the same cores) it can rest in growing steps
+//! instead, up to a bound that the operator chose: the longest that a frame may then wait.
+
+use std::time::Duration;
+
+/// Empty polls before the first rest.
+const PATIENCE: u32 = 64;
+
+/// How to be idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdlePolicy {
+    /// Poll on.
+    Poll,
+    /// Sleep, twice as long each time, up to this long.
+    Sleep {
+        /// The longest sleep.
+        max: Duration,
+    },
+}
+
+/// A worker's idleness.
+#[derive(Debug)]
+pub struct Idle {
+    policy: IdlePolicy,
+    empty_polls: u32,
+    next: Duration,
+}
+
+const FIRST_REST: Duration = Duration::from_micros(1);
+
+impl Idle {
+    /// Not idle yet.
+    pub fn new(policy: IdlePolicy) -> Self {
+        Self { policy, empty_polls: 0, next: FIRST_REST }
+    }
+
+    /// Asks the kernel to end this thread's sleeps on time, not up to 50 µs late.
+    pub fn sharpen_timer(&self) {
+        if self.policy != IdlePolicy::Poll {
+            // Without it sleeps are longer than asked for, which is no reason to fail.
+            let _ = nix::sys::prctl::set_timerslack(1);
+        }
+    }
+
+    /// Takes note of a poll, and rests if that is due. Returns whether it rested.
+    #[inline(always)]
+    pub fn after_poll(&mut self, frames: usize) -> bool {
+        let IdlePolicy::Sleep { max } = self.policy else { return false };
+        if frames > 0 {
+            (self.empty_polls, self.next) = (0, FIRST_REST);
+            return false;
+        }
+        self.empty_polls += 1;
+        if self.empty_polls < PATIENCE {
+            return false;
+        }
+        self.rest(max);
+        true
+    }
+
+    #[cold]
+    #[expect(clippy::disallowed_methods, reason = "the operator asked for it")]
+    fn rest(&mut self, max: Duration) {
+        std::thread::sleep(self.next.min(max));
+        self.next = (self.next * 2).min(max);
+        self.empty_polls = PATIENCE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_grow_to_the_bound_and_work_ends_them() {
+        let max = Duration::from_micros(10);
+        let mut idle = Idle::new(IdlePolicy::Sleep { max });
+        let rested = (0..PATIENCE + 5).filter(|_| idle.after_poll(0)).count();
+        assert_eq!(rested, 6);
+        assert_eq!(idle.next, max);
+        assert!(!idle.after_poll(3));
+        assert_eq!(idle.next, FIRST_REST);
+        assert!(!idle.after_poll(0));
+    }
+
+    #[test]
+    fn polling_never_rests() {
+        let mut idle = Idle::new(IdlePolicy::Poll);
+        assert!((0..10_000).all(|_| !idle.after_poll(0)));
+    }
+}

@@ -1,0 +1,37 @@
+//! The two ends of a port: where frames come from and where they go.
+
+use vhost::{Device, Frames, Sent, Source, Staged};
+
+use crate::snapshot::PortId;
+
+#[cfg(feature = "dpdk")]
+pub mod eth;
+
+/// A receive queue with the port that it belongs to. One worker owns it at a time.
+pub struct Rxq {
+    /// The port.
+    pub port: PortId,
+    /// Where the frames come from.
+    pub source: Box<dyn Source>,
+}
+
+impl std::fmt::Debug for Rxq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rxq").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// The transmit side of a port. Any worker may send to any port.
+pub trait TxPort: Send + Sync {
+    /// Sends those of the frames that are staged, in order. `worker` is the sender's number, by
+    /// which a port with several queues chooses one. Every staged frame is counted in the answer
+    /// exactly once. Never waits for room.
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent;
+}
+
+impl TxPort for Device {
+    #[inline]
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        Self::send(self, worker, frames, staged)
+    }
+}

@@ -1,0 +1,146 @@
+//! The heart: a worker polls its receive queues and sends on what it finds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vhost::{Burst, Received, Staged};
+
+use crate::clock::{Clock, cycles};
+use crate::counters::{WorkerCounters, count};
+use crate::decide::{Egress, decide};
+use crate::fdb::Fdb;
+use crate::headers::Headers;
+use crate::idle::{Idle, IdlePolicy};
+use crate::mailbox::{Mail, Mailbox, Returned};
+use crate::outbox::Outbox;
+use crate::port::Rxq;
+use crate::publish::Reader;
+use crate::snapshot::Plan;
+
+/// One poll-mode worker. One thread runs it, pinned to a core of its own.
+pub struct Worker {
+    number: usize,
+    rxqs: Vec<Rxq>,
+    plans: Reader<Plan>,
+    mailbox: Mailbox,
+    fdb: Arc<Fdb>,
+    clock: Clock,
+    counters: Arc<WorkerCounters>,
+    burst: Burst,
+    outbox: Outbox,
+}
+
+/// Queues that one worker can poll.
+const RXQS_MAX: usize = 4 * crate::snapshot::PORTS_MAX;
+
+impl Worker {
+    /// A worker without queues; they come by mail.
+    pub fn new(
+        number: usize,
+        plans: Reader<Plan>,
+        mailbox: Mailbox,
+        fdb: Arc<Fdb>,
+        clock: Clock,
+        counters: Arc<WorkerCounters>,
+    ) -> Self {
+        Self {
+            number,
+            rxqs: Vec::with_capacity(RXQS_MAX),
+            plans,
+            mailbox,
+            fdb,
+            clock,
+            counters,
+            burst: Burst::default(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// One iteration: take the burst of each receive queue, decide frame by frame, send.
+    /// Returns how many frames there were.
+    pub fn poll(&mut self) -> usize {
+        if !self.mailbox.is_empty() {
+            self.take_mail();
+        }
+        let Self { number, rxqs, plans, fdb, clock, counters, burst, outbox, .. } = self;
+        let plan = plans.load();
+        let start = cycles();
+        let now = clock.seconds(start);
+        let mut total = 0;
+
+        for Rxq { port: ingress, source } in rxqs {
+            let received = Received::take(source.as_mut(), burst);
+            let frames = received.frames();
+            if frames.is_empty() {
+                continue;
+            }
+            let port = counters.of(*ingress);
+            let mut learner = fdb.learner(now);
+            let mut bytes = 0;
+
+            for (index, frame) in frames.iter().enumerate() {
+                bytes += frame.bytes() as u64;
+                let verdict = Headers::parse(frame).and_then(|headers| {
+                    let egress = decide(&headers, *ingress, &plan.snapshot, &mut learner)?;
+                    Ok((egress, headers.tag))
+                });
+                match verdict {
+                    Ok((Egress::Port(to, domain), tag)) => {
+                        let tag = domain.tag_edit(tag, to);
+                        outbox.push(to, Staged { index: index as u8, tag, sole: true });
+                    }
+                    Ok((Egress::Flood(domain), tag)) => {
+                        port.flooded();
+                        for to in domain.members.iter().filter(|to| *to != ingress) {
+                            let tag = domain.tag_edit(tag, *to);
+                            outbox.push(*to, Staged { index: index as u8, tag, sole: false });
+                        }
+                    }
+                    Err(reason) => port.dropped(reason, 1),
+                }
+            }
+
+            outbox.flush(*number, plan, frames, counters);
+            port.received(frames.len() as u64, bytes);
+            counters.burst(frames.len());
+            total += frames.len();
+        }
+
+        count(&counters.polls, 1);
+        if total > 0 {
+            count(&counters.busy_polls, 1);
+            count(&counters.busy_cycles, cycles().wrapping_sub(start));
+            count(&counters.frames, total as u64);
+        }
+        total
+    }
+
+    /// Polls until `stop` is set.
+    pub fn run(mut self, idle: IdlePolicy, stop: &AtomicBool) {
+        let mut idle = Idle::new(idle);
+        idle.sharpen_timer();
+        while !stop.load(Ordering::Relaxed) {
+            let frames = self.poll();
+            if idle.after_poll(frames) {
+                count(&self.counters.rests, 1);
+            }
+        }
+    }
+
+    #[cold]
+    fn take_mail(&mut self) {
+        while let Some(mail) = self.mailbox.take() {
+            match mail {
+                Mail::Attach(rxq) if self.rxqs.len() < RXQS_MAX => self.rxqs.push(rxq),
+                Mail::Attach(rxq) => self.mailbox.give_back(Returned::Queue(rxq)),
+                Mail::Detach(port) => {
+                    while let Some(at) = self.rxqs.iter().position(|rxq| rxq.port == port) {
+                        let rxq = self.rxqs.swap_remove(at);
+                        self.mailbox.give_back(Returned::Queue(rxq));
+                    }
+                    self.mailbox.give_back(Returned::Detached(port));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The lock around each ring: one atomic exchange to take, one store to give back.
+//!
+//! Workers take it once per burst with [`SpinLock::try_lock`] (receive) or
+//! [`SpinLock::lock_bounded`] (send) and never wait in the kernel. The control thread uses
+//! [`SpinLock::lock`], which gives its core away between tries: on a small machine the worker that
+//! holds the lock may need that very core to finish its burst.
+//!
+//! It is not a general mutex: it is unfair, and holders must be quick.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::hint;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A value that one thread at a time may use, see the [module's head](self).
+#[derive(Debug, Default)]
+pub struct SpinLock<T> {
+    held: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through a guard, and `held` lets one guard exist at a time, so
+// sharing the lock between threads moves the value between them at most: `T: Send` suffices.
+unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+impl<T> SpinLock<T> {
+    /// A lock that nobody holds.
+    pub const fn new(value: T) -> Self {
+        Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the lock if it is free, at the cost of one atomic exchange.
+    #[inline]
+    pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
+        let free = !self.held.load(Ordering::Relaxed) && !self.held.swap(true, Ordering::Acquire);
+        free.then(|| SpinGuard { lock: self })
+    }
+
+    /// Takes the lock, spinning for at most `tries` looks at it. For workers.
+    #[inline]
+    pub fn lock_bounded(&self, tries: u32) -> Option<SpinGuard<'_, T>> {
+        for _ in 0..tries {
+            if let Some(guard) = self.try_lock() {
+                return Some(guard);
+            }
+            hint::spin_loop();
+        }
+        None
+    }
+
+    /// Takes the lock, sleeping between tries. For the control thread only.
+    pub fn lock(&self) -> SpinGuard<'_, T> {
+        loop {
+            if let Some(guard) = self.lock_bounded(64) {
+                return guard;
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+
+    /// Gives back a lock whose guard was forgotten.
+    ///
+    /// # Safety
+    /// The caller must hold the lock by a guard that went through [`std::mem::forget`], and must
+    /// not use the value afterwards.
+    #[inline]
+    pub(crate) unsafe fn force_unlock(&self) {
+        self.held.store(false, Ordering::Release);
+    }
+
+    /// The value of a lock whose guard was forgotten.
+    ///
+    /// # Safety
+    /// The caller must hold the lock by a guard that went through [`std::mem::forget`], and must
+    /// end this borrow before it makes another one or unlocks.
+    #[expect(clippy::mut_from_ref, reason = "exclusive by the lock that the caller holds")]
+    #[inline]
+    pub(crate) unsafe fn force_value(&self) -> &mut T {
+        // SAFETY: the caller holds the lock, so nobody else has a reference to the value.
+        unsafe { &mut *self.value.get() }
+    }
+}
+
+/// The right to use a [`SpinLock`]'s value; ends when dropped.
+#[derive(Debug)]
+pub struct SpinGuard<'a, T> {
+    lock: &'a SpinLock<T>,
+}
+
+impl<T> Deref for SpinGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard exists, so the lock is held here and nowhere else.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for SpinGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this guard exists and is borrowed exclusively, so nobody else has the value.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for SpinGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.held.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let lock = Arc::new(SpinLock::new(0_u64));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                std::thread::spawn(move || {
+                    for _ in 0..10_000 {
+                        *lock.lock() += 1;
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(*lock.lock(), 40_000);
+    }
+
+    #[test]
+    fn a_held_lock_is_refused_and_comes_back() {
+        let lock = SpinLock::new(1);
+        let guard = lock.try_lock().unwrap();
+        assert!(lock.try_lock().is_none());
+        assert!(lock.lock_bounded(10).is_none());
+        drop(guard);
+        assert!(lock.try_lock().is_some());
+    }
+}

@@ -1,0 +1,249 @@
+//! Us → guest: frames into a receiveq (virtio 1.2 §5.1.6.3).
+
+use super::chain::{INDIRECT, NEXT, Slot, WRITE, Walked};
+use super::{RingCounters, Violation, Vring, count};
+use crate::burst::{BURST_MAX, FrameRef, Frames, Sent, Staged, TagEdit};
+use crate::copy::{copy, prefetch};
+
+/// The most buffers that one frame is spread over (`num_buffers` is 16 bits wide; a 64 KiB frame
+/// in 1500-byte buffers needs 44).
+const MERGED_MAX: usize = BURST_MAX;
+
+/// Chains of a receiveq's driver without mergeable buffers have at most this many pieces: the
+/// header, a 64 KiB frame in 4 KiB pages, and the last page's rest.
+const PIECES_MAX: usize = 64;
+
+impl Vring {
+    /// Copies frames into the buffers that the driver made available, in order, and publishes
+    /// them. Frames that find no room are counted, not waited for.
+    ///
+    /// After a violation the frames before it were sent and the ring is broken.
+    #[inline]
+    pub(crate) fn enqueue(
+        &mut self,
+        frames: Frames<'_>,
+        staged: &[Staged],
+        counters: &RingCounters,
+    ) -> (Sent, Result<(), Violation>) {
+        let mut sent = Sent::default();
+        if self.broken || !self.enabled {
+            sent.down = staged.len() as u64;
+            return (sent, Ok(()));
+        }
+        let mut outcome = Ok(());
+        for staged in staged.chunks(BURST_MAX) {
+            outcome = self.enqueue_chunk(frames, staged, &mut sent);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        if outcome.is_err() {
+            self.broken = true;
+            sent.down = staged.len() as u64 - sent.frames - sent.full - sent.too_big;
+        }
+        self.publish(counters);
+        count(&counters.frames, sent.frames);
+        count(&counters.bytes, sent.bytes);
+        count(&counters.full, sent.full);
+        count(&counters.too_big, sent.too_big);
+        (sent, outcome)
+    }
+
+    fn enqueue_chunk(
+        &mut self,
+        frames: Frames<'_>,
+        staged: &[Staged],
+        sent: &mut Sent,
+    ) -> Result<(), Violation> {
+        let looked_up = self.look_up(staged.len())?;
+        let mut used_slots = 0;
+        for staged in staged {
+            let frame = frames.frame(usize::from(staged.index));
+            let bytes = frame.bytes_with(staged.tag);
+            let needed = bytes + self.header_bytes as usize;
+            if used_slots < looked_up {
+                let slot = self.slots[used_slots];
+                if !slot.host.is_null() && slot.bytes as usize >= needed {
+                    // SAFETY: the slot's buffer is `slot.bytes >= needed` bytes of guest memory
+                    // that the ring keeps mapped.
+                    unsafe { self.fill_single(frame, staged.tag, slot.host) };
+                    self.next_available = self.next_available.wrapping_add(1);
+                    self.use_chain(slot.head, needed as u32);
+                    used_slots += 1;
+                    sent.frames += 1;
+                    sent.bytes += bytes as u64;
+                    continue;
+                }
+            }
+            let before = self.next_available;
+            match self.fill_pieces(frame, staged.tag)? {
+                Filled::Whole => {
+                    sent.frames += 1;
+                    sent.bytes += bytes as u64;
+                }
+                Filled::Full => sent.full += 1,
+                Filled::TooBig => sent.too_big += 1,
+            }
+            used_slots += usize::from(self.next_available.wrapping_sub(before));
+        }
+        Ok(())
+    }
+
+    /// Looks up the next `wanted` buffers ahead of their use, each step for all of them before the
+    /// next step, so that the lines come over at the same time.
+    #[inline(always)]
+    fn look_up(&mut self, wanted: usize) -> Result<usize, Violation> {
+        let available = usize::from(self.refresh(wanted as u16)?);
+        let wanted = wanted.min(available);
+        for at in 0..wanted {
+            let head = self.available_entry(self.next_available.wrapping_add(at as u16));
+            self.slots[at].head = head;
+            prefetch(self.descriptor_address(head));
+        }
+        for at in 0..wanted {
+            let head = self.slots[at].head;
+            let first = self.descriptor(head)?;
+            let host = if first.flags & (NEXT | INDIRECT | WRITE) == WRITE {
+                self.memory.translate(first.address, u64::from(first.bytes), &mut self.hint)
+            } else {
+                None
+            };
+            let host = host.unwrap_or(std::ptr::null_mut());
+            prefetch(host);
+            prefetch(host.wrapping_add(64));
+            self.slots[at] = Slot { head, bytes: first.bytes, host };
+        }
+        Ok(wanted)
+    }
+
+    /// Writes header and frame into one buffer.
+    ///
+    /// # Safety
+    /// `target` must be valid for writes of the header and the frame with its tag edited.
+    #[inline(always)]
+    unsafe fn fill_single(&self, frame: FrameRef<'_>, tag: TagEdit, target: *mut u8) {
+        let header = header(1);
+        // SAFETY: the caller vouches for the room.
+        unsafe {
+            copy(header.as_ptr(), target, self.header_bytes as usize);
+            frame.copy_to(tag, target.add(self.header_bytes as usize));
+        }
+    }
+
+    /// Spreads header and frame over as many buffers, and pieces of buffers, as it takes.
+    #[inline(never)]
+    fn fill_pieces(&mut self, frame: FrameRef<'_>, tag: TagEdit) -> Result<Filled, Violation> {
+        let bytes = frame.bytes_with(tag);
+        let needed = bytes as u64 + u64::from(self.header_bytes);
+        let mut gathered = Gathered::default();
+        while gathered.bytes < needed {
+            if gathered.chains == MERGED_MAX || (gathered.chains == 1 && !self.mergeable) {
+                return Ok(Filled::TooBig);
+            }
+            let entry = gathered.chains as u16;
+            if self.refresh(entry + 1)? <= entry {
+                return Ok(Filled::Full);
+            }
+            let head = self.available_entry(self.next_available.wrapping_add(entry));
+            if !self.gather(head, &mut gathered)? {
+                return Ok(Filled::TooBig);
+            }
+        }
+        let header = header(gathered.chains as u16);
+        // SAFETY: every piece was translated, and together they have `needed` bytes or more.
+        unsafe { scatter(&header[..self.header_bytes as usize], frame, tag, &gathered) };
+
+        self.next_available = self.next_available.wrapping_add(gathered.chains as u16);
+        let mut left = needed;
+        for at in 0..gathered.chains {
+            let written = left.min(gathered.chain_bytes[at]);
+            left -= written;
+            self.use_chain(gathered.heads[at], written as u32);
+        }
+        Ok(Filled::Whole)
+    }
+
+    /// Adds the chain at `head`; `false` if there is no room to remember its pieces.
+    fn gather(&mut self, head: u16, gathered: &mut Gathered) -> Result<bool, Violation> {
+        let first = self.descriptor(head)?;
+        let free = PIECES_MAX - gathered.pieces;
+        let Walked { bytes, pieces } = self.walk(first, WRITE, |host, bytes| {
+            if let Some(piece) = gathered.piece.get_mut(gathered.pieces) {
+                *piece = (host, bytes);
+                gathered.pieces += 1;
+            }
+        })?;
+        if pieces > free {
+            return Ok(false);
+        }
+        gathered.heads[gathered.chains] = head;
+        gathered.chain_bytes[gathered.chains] = bytes;
+        gathered.bytes += bytes;
+        gathered.chains += 1;
+        Ok(true)
+    }
+}
+
+enum Filled {
+    Whole,
+    Full,
+    TooBig,
+}
+
+/// The buffers of one frame.
+struct Gathered {
+    chains: usize,
+    bytes: u64,
+    heads: [u16; MERGED_MAX],
+    chain_bytes: [u64; MERGED_MAX],
+    pieces: usize,
+    piece: [(*mut u8, u32); PIECES_MAX],
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self {
+            chains: 0,
+            bytes: 0,
+            heads: [0; MERGED_MAX],
+            chain_bytes: [0; MERGED_MAX],
+            pieces: 0,
+            piece: [(std::ptr::null_mut(), 0); PIECES_MAX],
+        }
+    }
+}
+
+/// The net header (virtio 1.2 §5.1.6): no offload is in use, so only `num_buffers` is not zero.
+/// Without mergeable buffers it is 1 (§5.1.6.3.2) or, in the old short form, cut off.
+#[inline(always)]
+fn header(buffers: u16) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[10..].copy_from_slice(&buffers.to_le_bytes());
+    header
+}
+
+/// Writes header and frame to the pieces, each of them filled before the next.
+///
+/// # Safety
+/// The pieces must be valid for writes and together hold header and frame with its tag edited.
+unsafe fn scatter(header: &[u8], frame: FrameRef<'_>, tag: TagEdit, gathered: &Gathered) {
+    let mut header = header;
+    let mut left = frame.bytes_with(tag);
+    let mut reader = frame.reader(tag);
+    for &(target, room) in &gathered.piece[..gathered.pieces] {
+        let (mut target, mut room) = (target, room as usize);
+        let of_header = header.len().min(room);
+        // SAFETY: `of_header` bytes fit the piece.
+        unsafe {
+            copy(header.as_ptr(), target, of_header);
+            target = target.add(of_header);
+        }
+        header = &header[of_header..];
+        room -= of_header;
+        let of_frame = left.min(room);
+        // SAFETY: `of_frame` bytes fit what is left of the piece, and `left` counts what the
+        // reader still has.
+        unsafe { reader.read(target, of_frame) };
+        left -= of_frame;
+    }
+}
