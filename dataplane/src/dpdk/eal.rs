@@ -89,8 +89,8 @@ impl Eal {
 
     /// Registers the calling thread with DPDK until the guard is dropped.
     ///
-    /// A registered thread has a cache in every memory pool, which makes taking and giving back
-    /// frames about a third cheaper. Pin the thread first: DPDK notes its NUMA node here.
+    /// A registered thread has a cache in every memory pool, which spares it the ring that all
+    /// threads share. Pin the thread first: DPDK notes its NUMA node here.
     ///
     /// # Errors
     /// The thread is registered already, or as many threads are as DPDK was built for (128).

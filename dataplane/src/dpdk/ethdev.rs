@@ -60,7 +60,7 @@ pub struct Link {
     pub full_duplex: bool,
 }
 
-/// What a device has counted since it was started.
+/// What a device has counted since it was probed; what a driver does not count is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EthStats {
     /// Frames received.
@@ -84,6 +84,9 @@ pub struct EthStats {
 /// Bursts of 32 that are taken from a receive queue at most before its device is stopped; net_ring
 /// holds 1023 frames.
 const DRAIN_BURSTS_MAX: usize = 64;
+
+/// Drivers that stand on an interface of the kernel.
+const ON_INTERFACES: [&str; 4] = ["net_af_packet", "net_af_xdp", "net_pcap", "net_tap"];
 
 /// Serialises everything but bursts and readings.
 static CONTROL: Mutex<()> = Mutex::new(());
@@ -366,15 +369,21 @@ fn refusal(wanted: &Devargs, errno: i32, said: String) -> ProbeError {
             let (driver, package) = (driver.clone(), wanted.package());
             return ProbeError::NoDriver { device, driver, package, directory };
         }
-        (Some(_), _) => "check its arguments, that what they name exists, and that this process \
-                         may use it (net_tap and net_af_packet need CAP_NET_ADMIN, CAP_NET_RAW)"
-            .to_owned(),
-        (None, libc::ENODEV | libc::EFAULT) => {
-            "no device has this address; `lspci -D` lists those of the machine".to_owned()
+        (Some(driver), _) if ON_INTERFACES.contains(&driver.as_str()) => {
+            "see that its interface exists, and that this process has CAP_NET_ADMIN and CAP_NET_RAW"
+                .to_owned()
         }
+        (Some(_), _) => "check its arguments, and that what they name exists".to_owned(),
+        (None, libc::ENODEV | libc::EFAULT) => {
+            "no device has this address, or no kernel driver holds it (`lspci -Dk` tells); bind it \
+             to vfio-pci"
+                .to_owned()
+        }
+        // DPDK looks for the kernel's VFIO once, when it starts.
         (None, _) => format!(
-            "bind it to vfio-pci (`dpdk-devbind.py -b vfio-pci {device}`) and see that Debian's \
-             package with its driver (librte-net-…23) is installed"
+            "bind it to vfio-pci (`dpdk-devbind.py -b vfio-pci {device}`), load that module before \
+             Viaduct starts, and see that Debian's package with its driver (librte-net-…23) is \
+             installed"
         ),
     };
     // Many drivers return -1 for everything, which is not the EPERM it would read as.

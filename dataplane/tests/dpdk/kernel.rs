@@ -11,13 +11,13 @@ use dataplane::dpdk::{EthConfig, EthDev, Mbuf, Mempool, Started};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
-use crate::{Turn, bytes, eal, frame, numbered};
+use crate::{Turn, bytes, eal, frame, numbered, skip};
 
-/// Runs `body` with EAL on a thread in a network namespace of its own; false if that takes root
-/// and we are not.
+/// Runs `body` with EAL on a thread in a network namespace of its own; skips if we are not
+/// root, as that takes.
 fn in_namespace(test: &str, body: impl FnOnce(&Turn) + Send) {
     if !geteuid().is_root() {
-        return eprintln!("SKIPPED {test}: making network interfaces needs root");
+        return skip(test, "making network interfaces needs root");
     }
     thread::scope(|scope| {
         let run = scope.spawn(|| {
@@ -103,7 +103,7 @@ fn af_packet_passes_frames_over_a_veth_pair() {
 #[test]
 fn a_tap_is_an_interface_of_the_kernel() {
     if !std::path::Path::new("/dev/net/tun").exists() {
-        return eprintln!("SKIPPED a_tap_is_an_interface_of_the_kernel: no /dev/net/tun");
+        return skip("a_tap_is_an_interface_of_the_kernel", "no /dev/net/tun");
     }
     in_namespace("a_tap_is_an_interface_of_the_kernel", |turn| {
         let pool = Mempool::create(&turn.eal, "tap", 4095, 2048, None).expect("a pool");

@@ -1,8 +1,8 @@
 //! A `tracing` subscriber that keeps what it is told, for tests to look at.
 
 use std::fmt::{self, Write};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -18,8 +18,7 @@ pub fn install() {
 
 /// Whether a line of this level with this text has come from DPDK.
 pub fn heard(level: Level, text: &str) -> bool {
-    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-    lines.iter().any(|(at, line)| *at == level && line.contains(text))
+    LINES.lock().iter().any(|(at, line)| *at == level && line.contains(text))
 }
 
 struct Message(String);
@@ -49,8 +48,7 @@ impl Subscriber for Recorder {
         if event.metadata().target() == "dpdk" {
             let mut message = Message(String::new());
             event.record(&mut message);
-            let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.push((*event.metadata().level(), message.0));
+            LINES.lock().push((*event.metadata().level(), message.0));
         }
     }
 

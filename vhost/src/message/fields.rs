@@ -91,9 +91,7 @@ impl<'a> Reader<'a> {
 }
 
 pub(super) fn put_region(payload: &mut Vec<u8>, region: &RegionSpec) {
-    for field in
-        [region.guest_address, region.bytes, region.user_address, region.mmap_offset]
-    {
+    for field in [region.guest_address, region.bytes, region.user_address, region.mmap_offset] {
         payload.extend(field.to_ne_bytes());
     }
 }

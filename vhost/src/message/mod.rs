@@ -83,7 +83,9 @@ pub enum MessageError {
         flags: u32,
     },
     /// Longer than any message.
-    #[error("message {code} has {bytes} bytes of payload, at most {PAYLOAD_BYTES_MAX} are accepted")]
+    #[error(
+        "message {code} has {bytes} bytes of payload, at most {PAYLOAD_BYTES_MAX} are accepted"
+    )]
     Oversize {
         /// The request's number.
         code: u32,

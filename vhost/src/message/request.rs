@@ -212,11 +212,7 @@ impl Request {
 }
 
 /// vhost-user: "Multiple Memory regions description". One file for each region, in their order.
-fn table(
-    code: Code,
-    payload: &[u8],
-    descriptors: Vec<OwnedFd>,
-) -> Result<Request, MessageError> {
+fn table(code: Code, payload: &[u8], descriptors: Vec<OwnedFd>) -> Result<Request, MessageError> {
     let bytes = payload.len();
     let (count, regions) = payload.split_at_checked(8).unwrap_or((payload, &[]));
     let count = Reader::new(code, count, 8)

@@ -51,12 +51,8 @@ fn requests() -> Vec<Request> {
 }
 
 fn message(code: Code, payload: &[u8], descriptors: usize) -> Message {
-    let header = Header {
-        code: code as u32,
-        reply: false,
-        need_reply: false,
-        payload_bytes: payload.len(),
-    };
+    let header =
+        Header { code: code as u32, reply: false, need_reply: false, payload_bytes: payload.len() };
     let descriptors = (0..descriptors).map(|_| descriptor()).collect();
     Message { header, payload: payload.to_vec(), descriptors }
 }
@@ -93,7 +89,8 @@ fn the_wire_is_the_specifications() {
         .map(|word| u32::from_ne_bytes(word.try_into().unwrap()))
         .collect();
     assert_eq!(words, [8, 1, 8, 1, 256]);
-    let message = Request::SetVringKick(VringDescriptor { queue: 3, descriptor: None }).encode(true);
+    let message =
+        Request::SetVringKick(VringDescriptor { queue: 3, descriptor: None }).encode(true);
     assert_eq!(message.header.encode()[4..8], 9_u32.to_ne_bytes());
     assert_eq!(message.payload, 0x103_u64.to_ne_bytes());
     let reply = Reply::number(Code::GetFeatures, 7).encode();
@@ -112,7 +109,10 @@ fn replies_survive_encoding() {
     }
     assert_eq!(Reply::acknowledge(Code::SetMemTable, true).body, ReplyBody::Number(0));
     let request = Request::GetFeatures.encode(false);
-    assert_eq!(Reply::decode(&request).unwrap_err().to_string(), "message 1 is a request, not a reply");
+    assert_eq!(
+        Reply::decode(&request).unwrap_err().to_string(),
+        "message 1 is a request, not a reply"
+    );
 }
 
 #[test]

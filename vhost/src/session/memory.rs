@@ -3,12 +3,16 @@
 //! Rings hold the table that they were built on. So a change builds the new table beside the old
 //! one, moves every ring over, and only then lets the old one go: a worker is never without memory
 //! under its hands, and what stayed is mapped where it was.
+//!
+//! Adding what is there and removing what is not are no errors. QEMU 7.2 with several queue pairs
+//! keeps account for each pair and tells us each change once for each of them; taken by their
+//! outcome, the repetitions are harmless.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{Session, SessionError};
-use crate::memory::{GuestMemory, RegionSpec};
+use crate::memory::{GuestMemory, MemoryError, RegionSpec};
 use crate::message::Code;
 use crate::vring::VringError;
 
@@ -31,6 +35,9 @@ impl Session {
         file: OwnedFd,
     ) -> Result<(), SessionError> {
         let code = Code::AddMemReg;
+        if self.memory.regions().any(|present| present == region) {
+            return Ok(());
+        }
         let memory = self.memory.with_region(region, file);
         self.move_rings(code, memory.map_err(|source| SessionError::Memory { code, source })?)
     }
@@ -39,8 +46,11 @@ impl Session {
     /// that lay in it waits for it to come back.
     pub(super) fn remove_region(&mut self, region: RegionSpec) -> Result<(), SessionError> {
         let code = Code::RemMemReg;
-        let memory = self.memory.without_region(&region);
-        self.move_rings(code, memory.map_err(|source| SessionError::Memory { code, source })?)
+        match self.memory.without_region(&region) {
+            Ok(memory) => self.move_rings(code, memory),
+            Err(MemoryError::Unknown(_)) => Ok(()),
+            Err(source) => Err(SessionError::Memory { code, source }),
+        }
     }
 
     fn move_rings(&mut self, code: Code, memory: GuestMemory) -> Result<(), SessionError> {

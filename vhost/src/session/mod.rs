@@ -6,8 +6,8 @@
 //! when the session is dropped, before the guest's memory is unmapped.
 //!
 //! Requests are served in whatever order they come. A ring starts when it has been kicked off by
-//! `SET_VRING_KICK`, has a size and addresses, the driver's features are known and there is memory;
-//! until then it waits, and [`Session::summary`] says for what.
+//! `SET_VRING_KICK` and enabled, has a size and addresses, the driver's features are known and
+//! there is memory; until then it waits, and [`Session::summary`] says for what.
 //!
 //! A request that cannot be served changes nothing. If a correct front-end can run into that (see
 //! [`SessionError::is_refusal`]) and waits for an acknowledgement, it is told and the session goes
@@ -99,6 +99,11 @@ impl Session {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The device that it drives.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
     }
 
     /// Whether at least one queue pair moves frames both ways.

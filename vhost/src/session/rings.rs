@@ -23,6 +23,8 @@ pub(super) struct Ring {
     /// The front-end wants it to run (`SET_VRING_KICK`, until `GET_VRING_BASE`).
     pub(super) kicked: bool,
     pub(super) enabled: bool,
+    /// It was enabled at some time since it was kicked off.
+    opened: bool,
     /// The device has it.
     pub(super) running: bool,
 }
@@ -40,6 +42,8 @@ impl Ring {
             Some("SET_VRING_NUM")
         } else if self.addresses.is_none() {
             Some("SET_VRING_ADDR")
+        } else if !self.opened && !self.enabled {
+            Some("SET_VRING_ENABLE")
         } else {
             None
         }
@@ -87,13 +91,15 @@ impl Session {
     pub(super) fn stop(&mut self, queue: u32) -> Result<u16, SessionError> {
         let queue = self.queue(Code::GetVringBase, queue)?;
         self.pause(queue);
-        self.rings[queue].kicked = false;
-        Ok(self.rings[queue].base)
+        let ring = &mut self.rings[queue];
+        (ring.kicked, ring.opened) = (false, false);
+        Ok(ring.base)
     }
 
-    /// `SET_VRING_KICK`. Rings are polled, so the descriptor has nothing to tell and is closed; the
-    /// ring may start at once, without waiting for the driver's first kick, since a driver
-    /// expects its buffers to be used from the moment that it makes them available.
+    /// `SET_VRING_KICK`. Rings are polled, so the descriptor has nothing to tell and is closed, and
+    /// the driver's first kick is not waited for. But a ring that was never enabled since does not
+    /// start: it would throw away what its driver sent, such as all that waits in it when a
+    /// front-end connects again and enables its rings one message after it kicked them off.
     pub(super) fn kick_off(&mut self, request: VringDescriptor) -> Result<(), SessionError> {
         let queue = self.queue(Code::SetVringKick, u32::from(request.queue))?;
         let before = std::mem::replace(&mut self.rings[queue].kicked, true);
@@ -125,10 +131,15 @@ impl Session {
             1 => true,
             value => return Err(SessionError::RingEnable { queue, value }),
         };
-        if std::mem::replace(&mut self.rings[queue].enabled, enabled) == enabled {
+        let before = std::mem::replace(&mut self.rings[queue].enabled, enabled);
+        if before == enabled {
             return Ok(());
         }
-        self.restart(Code::SetVringEnable, queue)
+        let outcome = self.restart(Code::SetVringEnable, queue);
+        if outcome.is_err() {
+            self.rings[queue].enabled = before;
+        }
+        outcome
     }
 
     /// Disables all rings.
@@ -161,7 +172,9 @@ impl Session {
         else {
             return Ok(());
         };
-        if !ring.kicked || ring.running || self.memory.regions().next().is_none() {
+        // Without any memory a ring waits for some, unless none is what it was just given.
+        let waits = self.memory.regions().next().is_none() && code != Code::SetMemTable;
+        if !ring.kicked || ring.lacks().is_some() || ring.running || waits {
             return Ok(());
         }
         let config = VringConfig {
@@ -180,6 +193,7 @@ impl Session {
             .map_err(|source| SessionError::Ring { code, queue, source })?;
         self.device.start_ring(queue, vring);
         self.rings[queue].running = true;
+        self.rings[queue].opened = true;
         // Whoever drove this ring before us may have used buffers and died before it interrupted
         // the driver, which would wait for ever. An interrupt too many is harmless.
         if let Some(call) = config.call {
@@ -218,11 +232,7 @@ impl Session {
     }
 }
 
-fn event(
-    code: Code,
-    queue: usize,
-    request: VringDescriptor,
-) -> Result<Option<Call>, SessionError> {
+fn event(code: Code, queue: usize, request: VringDescriptor) -> Result<Option<Call>, SessionError> {
     let event = request.descriptor.map(Call::new).transpose();
     event.map_err(|source| SessionError::Descriptor { code, queue, source })
 }

@@ -72,9 +72,8 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<R
             for at in 0..count {
                 // SAFETY: within the data, see above. The kernel made this descriptor for us in
                 // this call, so nobody else owns it.
-                let descriptor = unsafe {
-                    OwnedFd::from_raw_fd(first.cast::<RawFd>().add(at).read_unaligned())
-                };
+                let descriptor =
+                    unsafe { OwnedFd::from_raw_fd(first.cast::<RawFd>().add(at).read_unaligned()) };
                 descriptors.push(descriptor);
             }
         }
@@ -96,8 +95,7 @@ pub(super) fn send(
     let control = if numbers.is_empty() { &[] } else { rights.as_slice() };
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     loop {
-        let sent =
-            sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None);
+        let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None);
         match sent {
             Err(nix::errno::Errno::EINTR) => {}
             sent => return sent.map_err(io::Error::from),

@@ -13,7 +13,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use nix::unistd::{Gid, Uid};
 
 use super::{ConnectError, Connection, PATH_BYTES_MAX};
@@ -87,14 +89,12 @@ pub struct Listener {
 impl Listener {
     /// Makes the socket and listens. The file is removed again when the value is dropped.
     pub fn bind(path: &Path, access: Access) -> Result<Self, BindError> {
-        let io_error =
-            |action, source| BindError::Io { path: path.to_owned(), action, source };
+        let io_error = |action, source| BindError::Io { path: path.to_owned(), action, source };
         let bytes = path.as_os_str().as_bytes().len();
         if !(1..=PATH_BYTES_MAX).contains(&bytes) {
             return Err(BindError::PathLength { path: path.to_owned(), bytes });
         }
-        let address =
-            UnixAddr::new(path).map_err(|errno| io_error("naming", errno.into()))?;
+        let address = UnixAddr::new(path).map_err(|errno| io_error("naming", errno.into()))?;
         remove_stale(path, access)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)
@@ -115,8 +115,7 @@ impl Listener {
         fs::set_permissions(path, fs::Permissions::from_mode(access.mode))
             .map_err(|source| io_error("setting the mode of", source))?;
         let backlog = Backlog::new(1).map_err(|errno| io_error("listening on", errno.into()))?;
-        listen(&this.listener, backlog)
-            .map_err(|errno| io_error("listening on", errno.into()))?;
+        listen(&this.listener, backlog).map_err(|errno| io_error("listening on", errno.into()))?;
         Ok(this)
     }
 
