@@ -59,6 +59,25 @@ pub fn prefetch(address: *const u8) {
     let _ = address;
 }
 
+/// Asks for the line at `address` to be ours alone soon, to be written. Any address is harmless.
+///
+/// Stores become visible in order, so one that has to wait for its line holds up all behind it.
+#[inline(always)]
+pub fn prefetch_to_write(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches no memory as the program sees it and faults at no address; where
+    // a processor does not know this one, it does nothing.
+    unsafe {
+        std::arch::asm!(
+            "prefetchw [{address}]",
+            address = in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

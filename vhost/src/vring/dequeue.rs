@@ -47,6 +47,7 @@ impl Vring {
     fn stage_available(&mut self, burst: &mut Burst) -> Result<(), Violation> {
         let available = self.refresh(1)?;
         let take = usize::from(available).min(BURST_MAX);
+        self.prefetch_used(take);
         for at in 0..take {
             let head = self.available_entry(self.next_available.wrapping_add(at as u16));
             self.heads[at] = head;

@@ -3,7 +3,7 @@
 use super::chain::{INDIRECT, NEXT, Slot, WRITE, Walked};
 use super::{RingCounters, Violation, Vring, count};
 use crate::burst::{BURST_MAX, FrameRef, Frames, Sent, Staged, TagEdit};
-use crate::copy::{copy, prefetch};
+use crate::copy::{copy, prefetch, prefetch_to_write};
 
 /// The most buffers that one frame is spread over (`num_buffers` is 16 bits wide; a 64 KiB frame
 /// in 1500-byte buffers needs 44).
@@ -95,6 +95,7 @@ impl Vring {
     fn look_up(&mut self, wanted: usize) -> Result<usize, Violation> {
         let available = usize::from(self.refresh(wanted as u16)?);
         let wanted = wanted.min(available);
+        self.prefetch_used(wanted);
         for at in 0..wanted {
             let head = self.available_entry(self.next_available.wrapping_add(at as u16));
             self.slots[at].head = head;
@@ -109,8 +110,8 @@ impl Vring {
                 None
             };
             let host = host.unwrap_or(std::ptr::null_mut());
-            prefetch(host);
-            prefetch(host.wrapping_add(64));
+            prefetch_to_write(host);
+            prefetch_to_write(host.wrapping_add(64));
             self.slots[at] = Slot { head, bytes: first.bytes, host };
         }
         Ok(wanted)

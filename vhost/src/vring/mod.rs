@@ -26,11 +26,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 use crate::burst::BURST_MAX;
+use crate::copy::prefetch_to_write;
 use crate::memory::GuestMemory;
 use chain::Slot;
 
 /// The largest ring (virtio 1.2 §2.7: "The maximum Queue Size value is 32768").
 pub const RING_SIZE_MAX: u16 = 32768;
+
+/// Entries of a used ring in a cache line.
+const USED_PER_LINE: usize = 8;
 
 /// Driver asks not to be notified (virtio 1.2 §2.7.6, `VIRTQ_AVAIL_F_NO_INTERRUPT`).
 const AVAIL_NO_INTERRUPT: u16 = 1;
@@ -265,6 +269,20 @@ impl Vring {
     fn used_index(&self) -> &AtomicU16 {
         // SAFETY: as above; `idx` is the second field.
         unsafe { AtomicU16::from_ptr(self.used.add(1)) }
+    }
+
+    /// Asks for the lines of the used ring that the next `entries` entries will be written to.
+    #[inline(always)]
+    fn prefetch_used(&self, entries: usize) {
+        if entries == 0 {
+            return;
+        }
+        // One more than the entries fill: they may begin anywhere in a line.
+        for ahead in (0..entries + USED_PER_LINE - 1).step_by(USED_PER_LINE) {
+            let entry = usize::from(self.next_used.wrapping_add(ahead as u16) & self.mask());
+            prefetch_to_write(self.used.wrapping_add(2 + 4 * entry).cast());
+        }
+        prefetch_to_write(self.used.cast());
     }
 
     /// Writes the used ring's next entry. The driver sees it once the index is published.
