@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each suite uses its part")]
 
 pub mod console;
+pub mod daemon;
 pub mod guest;
 pub mod namespace;
 pub mod process;

@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use clap::Parser;
+
+use crate::contest::Plan;
+use crate::guest::Pages;
+use crate::machine::Cores;
+use crate::scenario::Scenario;
+use crate::switch::CONTENDERS;
+
+/// Guest to guest throughput of vhost-user switches, as ratios to dpdk-testpmd, taken in one run.
+#[derive(Debug, Parser)]
+#[command(version, name = "viaduct-bench")]
+pub struct Arguments {
+    /// Lists the scenarios and switches, and does nothing.
+    #[arg(long)]
+    pub list: bool,
+
+    /// A scenario to run; may be repeated. Without, all of them.
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Vec<String>,
+
+    /// Few scenarios and short runs: shows that everything works, not how fast it is.
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Writes everything measured to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// A switch to compare with testpmd; may be repeated. Without, `copy`, and `viaduct` if its
+    /// program is given.
+    #[arg(long, value_name = "NAME")]
+    pub switch: Vec<String>,
+
+    /// Viaduct's program.
+    #[arg(long, value_name = "PATH")]
+    pub viaduct: Option<PathBuf>,
+
+    /// Runs of each switch in each scenario.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
+
+    /// The core that both guests run on.
+    #[arg(long, value_name = "CORE", default_value_t = 0)]
+    pub generator_core: usize,
+
+    /// The core that the switches run on.
+    #[arg(long, value_name = "CORE", default_value_t = 1)]
+    pub switch_core: usize,
+
+    /// What backs the guests' memory.
+    #[arg(long, value_enum, default_value_t = Pages::Auto)]
+    pub pages: Pages,
+
+    /// A scenario of your own: the frames' length in bytes.
+    #[arg(long, value_name = "BYTES")]
+    pub frame_bytes: Option<usize>,
+
+    /// … the number of flows in each direction.
+    #[arg(long, value_name = "NUMBER")]
+    pub flows: Option<u32>,
+
+    /// … the number of MAC addresses of each guest.
+    #[arg(long, value_name = "NUMBER")]
+    pub addresses: Option<u32>,
+
+    /// … both guests send.
+    #[arg(long)]
+    pub both_ways: bool,
+
+    /// … the number of ports, two of which are busy.
+    #[arg(long, value_name = "NUMBER")]
+    pub ports: Option<u16>,
+
+    /// … the number of descriptors in each ring.
+    #[arg(long, value_name = "NUMBER")]
+    pub ring: Option<u16>,
+
+    /// … receive buffers that hold a frame in one piece.
+    #[arg(long)]
+    pub large_buffers: bool,
+
+    /// … without mergeable receive buffers.
+    #[arg(long)]
+    pub no_mergeable: bool,
+}
+
+impl Arguments {
+    /// The scenarios to run, checked.
+    pub fn scenarios(&self) -> Result<Vec<Scenario>> {
+        let standard = Scenario::standard();
+        let mut chosen = Vec::new();
+        for name in &self.scenario {
+            match standard.iter().find(|scenario| scenario.name == *name) {
+                Some(scenario) => chosen.push(scenario.clone()),
+                None => bail!("there is no scenario {name:?}: --list tells their names"),
+            }
+        }
+        if let Some(own) = self.own_scenario() {
+            own.check()?;
+            chosen.push(own);
+        }
+        if chosen.is_empty() {
+            chosen = if self.quick { Scenario::quick() } else { standard };
+        }
+        Ok(chosen)
+    }
+
+    /// How to run them, checked.
+    pub fn plan(&self) -> Result<Plan> {
+        let cores = Cores { generator: self.generator_core, switch: self.switch_core };
+        cores.check()?;
+        let mut contenders = self.switch.clone();
+        if contenders.is_empty() {
+            contenders.push("copy".to_owned());
+            contenders.extend(self.viaduct.as_ref().map(|_| "viaduct".to_owned()));
+        }
+        for name in &contenders {
+            ensure!(
+                CONTENDERS.contains(&name.as_str()),
+                "there is no switch {name:?}: choose from {}",
+                CONTENDERS.join(", ")
+            );
+        }
+        let make = if self.quick { Plan::quick } else { Plan::thorough };
+        let mut plan = make(contenders, cores, self.pages);
+        plan.rounds = self.rounds.unwrap_or(plan.rounds);
+        Ok(plan)
+    }
+
+    /// The scenario that the options spell out, if any of them is given.
+    fn own_scenario(&self) -> Option<Scenario> {
+        let base = Scenario::one_way("own", 64);
+        let addresses = self.addresses.unwrap_or(base.addresses);
+        let own = Scenario {
+            frame_bytes: self.frame_bytes.unwrap_or(base.frame_bytes),
+            // Each address needs a flow to be seen.
+            flows: self.flows.unwrap_or(base.flows.max(addresses)),
+            addresses,
+            both_ways: self.both_ways,
+            ports: self.ports.unwrap_or(base.ports),
+            ring: self.ring.unwrap_or(base.ring),
+            large_buffers: self.large_buffers,
+            mergeable: !self.no_mergeable,
+            ..base
+        };
+        let given = self.frame_bytes.is_some()
+            || self.flows.is_some()
+            || self.addresses.is_some()
+            || self.both_ways
+            || self.ports.is_some()
+            || self.ring.is_some()
+            || self.large_buffers
+            || self.no_mergeable;
+        given.then_some(own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Arguments {
+        let words = std::iter::once("viaduct-bench").chain(words.iter().copied());
+        Arguments::try_parse_from(words).expect("a right command line")
+    }
+
+    fn names(words: &[&str]) -> Vec<String> {
+        let scenarios = parse(words).scenarios().expect("possible scenarios");
+        scenarios.into_iter().map(|scenario| scenario.name).collect()
+    }
+
+    #[test]
+    fn scenarios_are_all_or_some_or_ones_own() {
+        assert_eq!(names(&[]).len(), Scenario::standard().len());
+        assert_eq!(names(&["--quick"]).len(), Scenario::quick().len());
+        assert_eq!(names(&["--scenario", "512", "--scenario", "64"]), ["512", "64"]);
+        assert_eq!(names(&["--flows", "7"]), ["own"]);
+        assert_eq!(names(&["--scenario", "64", "--ring", "256"]), ["64", "own"]);
+    }
+
+    #[test]
+    fn addresses_bring_their_flows() {
+        let scenarios = parse(&["--addresses", "50"]).scenarios().expect("possible");
+        assert_eq!((scenarios[0].addresses, scenarios[0].flows), (50, 50));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_named() {
+        let unknown = parse(&["--scenario", "65"]).scenarios().expect_err("no such scenario");
+        assert!(unknown.to_string().contains("\"65\""), "{unknown}");
+        let unknown = parse(&["--switch", "vpp"]).plan().expect_err("no such switch");
+        assert!(unknown.to_string().contains("\"vpp\""), "{unknown}");
+        let same = parse(&["--switch-core", "0"]).plan().expect_err("one core for two");
+        assert!(same.to_string().contains("a core each"), "{same}");
+        assert!(parse(&["--ring", "1000"]).scenarios().is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! Lets switches take turns on one core, each between two turns of the reference.
+//!
+//! A machine's speed can change by half within seconds (neighbours, clock, temperature, virtual
+//! cores that move), so no rate means anything alone. All switches of a scenario are started
+//! beforehand and wait, stopped, for their turns, which are short, many, and taken alternately, so
+//! that what is compared ran within a fraction of a second.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::distance;
+use crate::front_end::FrontEnd;
+use crate::generator::{Generator, Run, Span};
+use crate::guest::Pages;
+use crate::machine::Cores;
+use crate::outcome::{Entrant, Outcome, State, Turn};
+use crate::scenario::{Guests, Scenario};
+use crate::switch::{self, Bed, Switch, Testpmd};
+
+/// How often in a scenario, and for how long, both cores sleep to be moved closer to each other.
+const NAPS: u32 = 20;
+const NAP: Duration = Duration::from_millis(100);
+
+/// How the bench is run, for all scenarios the same.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Names of the switches beside the reference.
+    pub contenders: Vec<String>,
+    /// Turns of each contender, each between two of the reference.
+    pub rounds: u32,
+    /// Length of a turn.
+    pub span: Span,
+    /// Which cores to use.
+    pub cores: Cores,
+    /// What backs the guests' memory.
+    pub pages: Pages,
+}
+
+impl Plan {
+    /// Enough turns to be believed: about 20 s a scenario with two contenders.
+    pub fn thorough(contenders: Vec<String>, cores: Cores, pages: Pages) -> Self {
+        let span = Span { settle: Duration::from_millis(40), measured: Duration::from_millis(160) };
+        Self { contenders, rounds: 20, span, cores, pages }
+    }
+
+    /// Enough to see that everything works: about 4 s a scenario, most of it starting switches.
+    pub fn quick(contenders: Vec<String>, cores: Cores, pages: Pages) -> Self {
+        let span = Span { settle: Duration::from_millis(20), measured: Duration::from_millis(60) };
+        Self { contenders, rounds: 3, span, cores, pages }
+    }
+}
+
+/// Measures one scenario. `viaduct` is the path of Viaduct's program, if it takes part.
+pub fn hold(scenario: &Scenario, plan: &Plan, viaduct: Option<&Path>) -> Result<Outcome> {
+    let generator = Generator::new(scenario.both_ways);
+    let mut stages = vec![Stage::set(Box::new(Testpmd::new()), scenario, plan, &generator)?];
+    for name in &plan.contenders {
+        let switch = switch::make(name, viaduct)?;
+        stages.push(Stage::set(switch, scenario, plan, &generator)?);
+    }
+    let mut timeline = Timeline::begin(plan, generator)?;
+    timeline.turn(0, &mut stages)?;
+    for _ in 0..plan.rounds {
+        for contender in 1..stages.len() {
+            if timeline.comes_closer()? {
+                // What ran before ran in another state.
+                timeline.turn(0, &mut stages)?;
+            }
+            timeline.turn(contender, &mut stages)?;
+            timeline.turn(0, &mut stages)?;
+        }
+    }
+    let entrants = stages.iter().map(Stage::entrant).collect();
+    Ok(Outcome { scenario: scenario.clone(), entrants, turns: timeline.turns })
+}
+
+/// The turns taken so far, and the state that the machine is in.
+struct Timeline<'a> {
+    plan: &'a Plan,
+    generator: Generator,
+    /// The last distance measured.
+    round_trip_ns: Option<f64>,
+    naps: u32,
+    turns: Vec<Turn>,
+}
+
+impl<'a> Timeline<'a> {
+    fn begin(plan: &'a Plan, generator: Generator) -> Result<Self> {
+        let round_trip_ns = distance::round_trip_ns(plan.cores)?;
+        Ok(Self { plan, generator, round_trip_ns, naps: NAPS, turns: Vec::new() })
+    }
+
+    /// One run of one switch.
+    fn turn(&mut self, entrant: usize, stages: &mut [Stage]) -> Result<()> {
+        let before = self.round_trip_ns;
+        let run = stages[entrant].take_turn(&self.generator, self.plan.span)?;
+        self.round_trip_ns = distance::round_trip_ns(self.plan.cores)?;
+        self.turns.push(Turn { entrant, round_trip_ns: [before, self.round_trip_ns], run });
+        Ok(())
+    }
+
+    /// If the cores are far apart, gives the hypervisor a chance to move them: it does that with
+    /// cores that sleep. Whether it has helped; tried a bounded number of times.
+    fn comes_closer(&mut self) -> Result<bool> {
+        if self.naps == 0 || State::of(&[self.round_trip_ns]) != State::Far {
+            return Ok(false);
+        }
+        self.naps -= 1;
+        std::thread::sleep(NAP);
+        self.round_trip_ns = distance::round_trip_ns(self.plan.cores)?;
+        Ok(State::of(&[self.round_trip_ns]) != State::Far)
+    }
+}
+
+/// A switch with its guests, started and ready for its turns.
+///
+/// The fields' order is the order of their end: guests detach before the switch goes, and the
+/// directory goes last.
+struct Stage {
+    sessions: Vec<FrontEnd>,
+    switch: Box<dyn Switch>,
+    guests: Guests,
+    ports: u16,
+    directory: TempDir,
+}
+
+impl Stage {
+    /// Starts a switch, attaches its guests, lets it learn, and pauses it.
+    fn set(
+        switch: Box<dyn Switch>,
+        scenario: &Scenario,
+        plan: &Plan,
+        generator: &Generator,
+    ) -> Result<Self> {
+        let ports = switch.ports(scenario);
+        // No two switches, nor two benches, have frames alike.
+        let nonce = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?.as_nanos();
+        let directory = TempDir::with_prefix("viaduct-bench-").context("a directory")?;
+        let guests = Guests::new(scenario, ports, nonce as u64, plan.pages)?;
+        let mut stage = Self { sessions: Vec::new(), switch, guests, ports, directory };
+        stage.begin(scenario, plan.cores, generator).with_context(|| {
+            format!("switch {}, scenario {}", stage.switch.name(), scenario.name)
+        })?;
+        Ok(stage)
+    }
+
+    fn begin(&mut self, scenario: &Scenario, cores: Cores, generator: &Generator) -> Result<()> {
+        let bed = Bed { directory: self.directory.path(), cores, scenario, ports: self.ports };
+        self.sessions = self.switch.start(&bed, &self.guests)?;
+        if let Err(error) = generator.warm_up(&mut self.guests) {
+            // A dead switch explains more than the frames that did not come.
+            self.switch.check()?;
+            return Err(error);
+        }
+        self.switch.pause()
+    }
+
+    fn take_turn(&mut self, generator: &Generator, span: Span) -> Result<Run> {
+        self.switch.resume()?;
+        let run = generator.run(&mut self.guests, span)?;
+        self.switch.pause()?;
+        ensure!(
+            run.mpps > 0.0,
+            "{} delivered nothing in most of a turn ({} frames sent, {} lost)",
+            self.switch.name(),
+            run.sent,
+            run.lost
+        );
+        Ok(run)
+    }
+
+    fn entrant(&self) -> Entrant {
+        Entrant {
+            name: self.switch.name().to_owned(),
+            command: self.switch.command(),
+            ports: self.ports,
+            huge_pages: self.guests.all().all(|guest| guest.memory().is_huge()),
+            faults: self.guests.faults(),
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // Guests detach by asking the switch to stop their rings, for which it must run. If it is
+        // dead, the sessions notice by themselves.
+        let _ = self.switch.resume();
+    }
+}

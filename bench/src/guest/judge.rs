@@ -1,0 +1,158 @@
+//! Decides of each received frame whether it is one that should have come.
+
+use std::ops::{AddAssign, Sub};
+
+use serde::Serialize;
+
+use super::receive::Received;
+use crate::frame::{HEAD_BYTES, Head, Stamp, Stream};
+use crate::tracker::Tracker;
+
+/// Among how many frames one is compared to its last byte; the others up to their 64th. A prime, so
+/// that no pattern of buffers or flows escapes for ever.
+const WHOLE_FRAME_EVERY: u32 = 509;
+
+/// What was wrong with what a switch delivered, as counts. All zero for a switch that works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Faults {
+    /// Frames that came once more.
+    pub duplicated: u64,
+    /// Frames overtaken within their flow.
+    pub reordered: u64,
+    /// Frames with bytes that nobody sent, a wrong length or a wrong virtio-net header.
+    pub corrupt: u64,
+    /// Good frames at a guest that they were not for.
+    pub misdelivered: u64,
+    /// Violations of the ring's rules.
+    pub ring: u64,
+}
+
+impl Faults {
+    /// All faults together.
+    pub fn total(&self) -> u64 {
+        self.duplicated + self.reordered + self.corrupt + self.misdelivered + self.ring
+    }
+}
+
+impl AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupt += other.corrupt;
+        self.misdelivered += other.misdelivered;
+        self.ring += other.ring;
+    }
+}
+
+impl Sub for Faults {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            duplicated: self.duplicated - earlier.duplicated,
+            reordered: self.reordered - earlier.reordered,
+            corrupt: self.corrupt - earlier.corrupt,
+            misdelivered: self.misdelivered - earlier.misdelivered,
+            ring: self.ring - earlier.ring,
+        }
+    }
+}
+
+/// Compares what arrives at a guest with a stream.
+#[derive(Debug)]
+pub struct Judge {
+    stream: Stream,
+    tracker: Tracker,
+    /// Streams whose frames may turn up by flooding; they are for somebody else.
+    others: Vec<Stream>,
+    corrupt: u64,
+    misdelivered: u64,
+    until_whole: u32,
+    expected_body: Vec<u8>,
+    found_body: Vec<u8>,
+}
+
+impl Judge {
+    /// Expects `stream` and nothing else.
+    pub fn new(stream: Stream) -> Self {
+        let body = vec![0; stream.frame_bytes() - HEAD_BYTES];
+        Self {
+            tracker: Tracker::new(stream.flows()),
+            stream,
+            others: Vec::new(),
+            corrupt: 0,
+            misdelivered: 0,
+            // The very first frame is compared whole.
+            until_whole: 0,
+            expected_body: body.clone(),
+            found_body: body,
+        }
+    }
+
+    /// Names a stream whose frames count as misdelivered here, instead of as corrupt.
+    pub fn disown(&mut self, stream: Stream) {
+        self.others.push(stream);
+    }
+
+    /// How many different good frames have come.
+    pub fn arrived(&self) -> u64 {
+        self.tracker.arrived
+    }
+
+    /// What was wrong so far; `ring` is not the judge's and stays 0.
+    pub fn faults(&self) -> Faults {
+        Faults {
+            // A frame too late to be told from a duplicate is one to the user: he waited for
+            // neither.
+            duplicated: self.tracker.duplicated + self.tracker.stale,
+            reordered: self.tracker.reordered,
+            corrupt: self.corrupt,
+            misdelivered: self.misdelivered,
+            ring: 0,
+        }
+    }
+
+    /// Notes a frame.
+    #[inline(always)]
+    pub fn judge(&mut self, frame: &Received<'_>) {
+        let stamp = Stamp::claimed(&frame.head);
+        let plain = frame.header.flags == 0 && frame.header.gso_type == 0;
+        let whole = frame.length() == self.stream.frame_bytes();
+        if !(plain && whole && is_same(&frame.head, &self.stream.head(stamp))) {
+            return self.refuse(frame);
+        }
+        if self.until_whole == 0 {
+            self.until_whole = WHOLE_FRAME_EVERY;
+            if !self.body_is_right(frame, stamp.slot) {
+                self.corrupt += 1;
+                return;
+            }
+        }
+        self.until_whole -= 1;
+        self.tracker.record(stamp.sequence);
+    }
+
+    #[cold]
+    fn refuse(&mut self, frame: &Received<'_>) {
+        let lost_its_way = frame.length() >= HEAD_BYTES
+            && self.others.iter().any(|stream| stream.owns(&frame.head));
+        if lost_its_way {
+            self.misdelivered += 1;
+        } else {
+            self.corrupt += 1;
+        }
+    }
+
+    #[cold]
+    fn body_is_right(&mut self, frame: &Received<'_>, slot: u16) -> bool {
+        self.stream.body(slot, &mut self.expected_body);
+        frame.body(&mut self.found_body);
+        self.expected_body == self.found_body
+    }
+}
+
+/// Equality without a branch a word or a call, which `==` on arrays is.
+#[inline(always)]
+fn is_same(one: &Head, two: &Head) -> bool {
+    one.iter().zip(two).fold(0, |difference, (one, two)| difference | one ^ two) == 0
+}

@@ -1,0 +1,210 @@
+//! The driver's side of a receive ring.
+
+use nix::sys::eventfd::EventFd;
+
+use super::judge::Judge;
+use super::ring::{Descriptor, NO_INTERRUPT, Ring, WRITE};
+use super::slots::{HEADER_BYTES, Header, Slots};
+use super::transmit::Bell;
+use crate::frame::{HEAD_BYTES, Head};
+
+/// A frame as it lies in one or more buffers, before they go back to the switch.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// The virtio-net header in front of it.
+    pub header: Header,
+    /// Its first 64 bytes; whatever lay in the buffer where the frame is shorter.
+    pub head: Head,
+    /// The first buffer with the bytes written to it, header included.
+    first: Piece,
+    /// The other buffers of a long frame.
+    more: &'a [Piece],
+    slots: &'a Slots,
+}
+
+/// A buffer that the switch has used.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    slot: u16,
+    /// Written by the switch.
+    bytes: usize,
+}
+
+impl Received<'_> {
+    /// The frame's length in bytes.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        let more: usize = self.more.iter().map(|piece| piece.bytes).sum();
+        (self.first.bytes + more).saturating_sub(HEADER_BYTES)
+    }
+
+    /// Copies out the bytes behind the head. `into` must not be longer than they are.
+    pub fn body(&self, into: &mut [u8]) {
+        let (mut skip, mut filled) = (HEADER_BYTES + HEAD_BYTES, 0);
+        for piece in std::iter::once(&self.first).chain(self.more) {
+            let here = piece.bytes.saturating_sub(skip).min(into.len() - filled);
+            self.slots.read(piece.slot, skip, &mut into[filled..filled + here]);
+            filled += here;
+            skip = 0;
+        }
+    }
+}
+
+/// In place of a poll's number: the descriptor is not the switch's.
+const OURS: u64 = u64::MAX;
+
+/// A receive ring with one buffer for each descriptor, all of them always offered.
+#[derive(Debug)]
+pub struct Receive {
+    ring: Ring,
+    slots: Slots,
+    bell: Bell,
+    mergeable: bool,
+    /// Chains offered so far, modulo 2^16.
+    offered: u16,
+    /// Chains taken back so far, modulo 2^16.
+    taken: u16,
+    /// Counts polls that found something, from 1.
+    polls: u64,
+    /// In which poll each descriptor was offered to the switch; [`OURS`] if it has come back. Not a
+    /// flag, or a buffer that one poll finds used twice would pass for one that was offered again.
+    lent: Box<[u64]>,
+    /// The second and further pieces of the frame in hand, kept to spare an allocation a frame.
+    more: Vec<Piece>,
+    violations: u64,
+}
+
+impl Receive {
+    /// A ring with all its buffers offered.
+    pub fn new(ring: Ring, slots: Slots, kick: EventFd, mergeable: bool) -> Self {
+        ring.available_flags.release(NO_INTERRUPT);
+        let size = ring.size;
+        let mut receive = Self {
+            ring,
+            slots,
+            bell: Bell::new(kick),
+            mergeable,
+            offered: 0,
+            taken: 0,
+            polls: 0,
+            lent: vec![OURS; usize::from(size)].into_boxed_slice(),
+            more: Vec::with_capacity(usize::from(size)),
+            violations: 0,
+        };
+        (0..size).for_each(|slot| receive.offer(slot));
+        receive.ring.available_index.release(receive.offered);
+        receive
+    }
+
+    /// What wakes the switch.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// How often the switch broke the ring's rules.
+    pub fn violations(&self) -> u64 {
+        self.violations
+    }
+
+    /// How many polls found frames.
+    pub fn bursts(&self) -> u64 {
+        self.polls
+    }
+
+    /// Hands up to `most` frames to the judge and their buffers back to the switch, and wakes it if
+    /// it sleeps for want of buffers. Returns how many frames there were.
+    #[inline(always)]
+    pub fn poll(&mut self, most: usize, judge: &mut Judge) -> usize {
+        self.bell.ring_if_wanted(&self.ring);
+        let ready = self.ring.used_index.acquire().wrapping_sub(self.taken);
+        if ready == 0 {
+            return 0;
+        }
+        if ready > self.ring.size {
+            // More than the ring has: the index jumped, and no entry can be believed.
+            self.violations += 1;
+            return 0;
+        }
+        self.polls += 1;
+        // All of the burst's lines are on their way from the switch's core before the first is used.
+        for ahead in 0..most.min(usize::from(ready)) {
+            let id = self.ring.used.load(usize::from(self.taken) + ahead).id;
+            let slot = id as u16 & (self.ring.size - 1);
+            self.slots.prefetch(slot);
+            self.ring.descriptors.prefetch_write(usize::from(slot));
+        }
+        let (mut left, mut frames) = (ready, 0);
+        while left > 0 && frames < most {
+            left -= self.take_frame(left, judge);
+            frames += 1;
+        }
+        self.ring.available_index.release(self.offered);
+        self.bell.offered();
+        frames
+    }
+
+    /// Judges the frame that begins at the next used entry; `left` entries are visible. Returns how
+    /// many entries it took.
+    #[inline(always)]
+    fn take_frame(&mut self, left: u16, judge: &mut Judge) -> u16 {
+        let Some(first) = self.take_buffer() else { return 1 };
+        let (header, head) = self.slots.read_head(first.slot);
+        let mut entries = 1;
+        self.more.clear();
+        if header.num_buffers != 1 && self.mergeable {
+            entries = self.take_more(first, header.num_buffers, left);
+        }
+        judge.judge(&Received { header, head, first, more: &self.more, slots: &self.slots });
+        self.offer(first.slot);
+        for index in 0..self.more.len() {
+            self.offer(self.more[index].slot);
+        }
+        entries
+    }
+
+    /// Takes the rest of a frame that the switch says is spread over several buffers. Returns how
+    /// many entries there are with the first.
+    #[inline(never)]
+    fn take_more(&mut self, first: Piece, buffers: u16, left: u16) -> u16 {
+        let entries = buffers.clamp(1, left);
+        // All buffers of a frame become visible together (virtio 1.2 §5.1.6.4.1).
+        self.violations += u64::from(entries != buffers);
+        let mut last = Some(first);
+        for _ in 1..entries {
+            // All but the last are filled up (§5.1.6.4.1).
+            self.violations +=
+                u64::from(last.is_some_and(|last| last.bytes != self.slots.stride()));
+            last = self.take_buffer();
+            self.more.extend(last);
+        }
+        entries
+    }
+
+    /// Takes the next used entry, unless it is nonsense.
+    #[inline(always)]
+    fn take_buffer(&mut self) -> Option<Piece> {
+        let used = self.ring.used.load(usize::from(self.taken));
+        self.taken = self.taken.wrapping_add(1);
+        let bytes = used.length as usize;
+        match self.lent.get_mut(used.id as usize) {
+            Some(lent) if *lent < self.polls && bytes <= self.slots.stride() => *lent = OURS,
+            _ => {
+                // The buffer is not offered again: which one the switch meant is not known.
+                self.violations += 1;
+                return None;
+            }
+        }
+        Some(Piece { slot: used.id as u16, bytes })
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, slot: u16) {
+        let address = self.slots.guest_address(slot);
+        let length = self.slots.stride() as u32;
+        let descriptor = Descriptor { address, length, flags: WRITE, next: 0 };
+        self.ring.descriptors.store(usize::from(slot), descriptor.words());
+        self.ring.available.store(usize::from(self.offered), slot);
+        self.offered = self.offered.wrapping_add(1);
+        self.lent[usize::from(slot)] = self.polls;
+    }
+}

@@ -1,0 +1,124 @@
+//! Frame buffers at a fixed distance in guest memory: virtio-net header, then the frame.
+//!
+//! The distance is an odd number of cache lines. With a power of two all frames' first lines fall
+//! into a few sets of the caches, and results differ by half from run to run.
+
+use std::sync::Arc;
+
+use super::memory::GuestMemory;
+use crate::frame::Head;
+
+/// The virtio-net header with `num_buffers`, as VERSION_1 always has it (virtio 1.2 §5.1.6).
+pub const HEADER_BYTES: usize = 12;
+
+/// Distance of buffers that hold a frame of the usual MTU: 39 lines, as in a DPDK mempool.
+pub const ORDINARY_STRIDE: usize = 2496;
+
+const LINE_BYTES: usize = 64;
+
+/// The distance for buffers of at least `bytes`.
+pub fn stride_for(bytes: usize) -> usize {
+    let lines = bytes.div_ceil(LINE_BYTES) | 1;
+    (lines * LINE_BYTES).max(ORDINARY_STRIDE)
+}
+
+/// The virtio-net header's fields that matter without offloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// VIRTIO_NET_HDR_F_*.
+    pub flags: u8,
+    /// VIRTIO_NET_HDR_GSO_*; 0 is none.
+    pub gso_type: u8,
+    /// Over how many buffers a received frame is spread.
+    pub num_buffers: u16,
+}
+
+/// An array of buffers.
+#[derive(Debug)]
+pub struct Slots {
+    memory: Arc<GuestMemory>,
+    start: usize,
+    stride: usize,
+}
+
+impl Slots {
+    /// Buffers from offset `start` of the memory on.
+    pub fn new(memory: &Arc<GuestMemory>, start: usize, stride: usize) -> Self {
+        Self { memory: Arc::clone(memory), start, stride }
+    }
+
+    /// Bytes of one buffer.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// What the guest calls a buffer's first byte.
+    #[inline(always)]
+    pub fn guest_address(&self, slot: u16) -> u64 {
+        self.memory.guest_address(self.offset(slot))
+    }
+
+    /// Writes an empty virtio-net header (no offload asked for) and the frame's first 64 bytes.
+    #[inline(always)]
+    pub fn write_head(&self, slot: u16, head: &Head) {
+        let offset = self.offset(slot);
+        self.memory.write_value(offset, [0_u8; HEADER_BYTES]);
+        self.memory.write_value(offset + HEADER_BYTES, head.map(u64::to_le));
+    }
+
+    /// Reads the virtio-net header and the 64 bytes behind it.
+    #[inline(always)]
+    pub fn read_head(&self, slot: u16) -> (Header, Head) {
+        let offset = self.offset(slot);
+        let header: [u8; HEADER_BYTES] = self.memory.read_value(offset);
+        let head: Head = self.memory.read_value(offset + HEADER_BYTES);
+        let num_buffers = u16::from_le_bytes([header[10], header[11]]);
+        let header = Header { flags: header[0], gso_type: header[1], num_buffers };
+        (header, head.map(u64::from_le))
+    }
+
+    /// Writes bytes at `within` of a buffer.
+    pub fn write(&self, slot: u16, within: usize, bytes: &[u8]) {
+        self.memory.write(self.offset(slot) + within, bytes);
+    }
+
+    /// Reads bytes from `within` of a buffer.
+    pub fn read(&self, slot: u16, within: usize, into: &mut [u8]) {
+        self.memory.read(self.offset(slot) + within, into);
+    }
+
+    /// Fetches the lines that [`Self::read_head`] reads.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: u16) {
+        let offset = self.offset(slot);
+        self.memory.prefetch(offset);
+        self.memory.prefetch(offset + LINE_BYTES);
+    }
+
+    /// Fetches the lines that [`Self::write_head`] writes.
+    #[inline(always)]
+    pub fn prefetch_write(&self, slot: u16) {
+        let offset = self.offset(slot);
+        self.memory.prefetch_write(offset);
+        self.memory.prefetch_write(offset + LINE_BYTES);
+    }
+
+    #[inline(always)]
+    fn offset(&self, slot: u16) -> usize {
+        self.start + usize::from(slot) * self.stride
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_are_odd_numbers_of_lines_and_large_enough() {
+        for bytes in [1, 76, 2496, 2497, 9012, 65_012] {
+            let stride = stride_for(bytes);
+            assert!(stride >= bytes && stride.is_multiple_of(64) && !stride.is_multiple_of(128));
+        }
+        assert_eq!(stride_for(1512), ORDINARY_STRIDE);
+    }
+}

@@ -1,0 +1,272 @@
+//! Does the bench notice? A device that does things wrong on purpose, one at a time.
+
+use std::sync::Arc;
+
+use super::ring::{Descriptor, Used};
+use super::*;
+use crate::scenario::{Guests, Scenario};
+
+/// The device's side of one guest, slow and plain.
+struct Device {
+    memory: Arc<GuestMemory>,
+    receive: Ring,
+    transmit: Ring,
+    taken: u16,
+    filled: u16,
+}
+
+impl Device {
+    fn of(guest: &Guest) -> Self {
+        let (memory, layouts) = (Arc::clone(guest.memory()), guest.layouts());
+        let ring =
+            |queue: usize| Ring::new(&memory, layouts[queue]).expect("the guest's own layout");
+        let (receive, transmit) = (ring(RECEIVE_QUEUE), ring(TRANSMIT_QUEUE));
+        Self { memory, receive, transmit, taken: 0, filled: 0 }
+    }
+
+    /// The next frame that the guest sent, with its virtio-net header.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        if self.transmit.available_index.acquire() == self.taken {
+            return None;
+        }
+        let id = self.transmit.available.load(usize::from(self.taken));
+        let source = Descriptor::from_words(self.transmit.descriptors.load(usize::from(id)));
+        let offset = self.memory.offset_of(source.address, source.length as usize);
+        let mut bytes = vec![0; source.length as usize];
+        self.memory.read(offset.expect("a buffer in guest memory"), &mut bytes);
+        self.finish(u32::from(id));
+        Some(bytes)
+    }
+
+    /// Gives a transmit buffer back.
+    fn finish(&mut self, id: u32) {
+        self.transmit.used.store(usize::from(self.taken), Used { id, length: 0 });
+        self.taken = self.taken.wrapping_add(1);
+        self.transmit.used_index.release(self.taken);
+    }
+
+    /// Puts a frame, with its header, into as many buffers as it needs.
+    fn put(&mut self, bytes: &[u8]) {
+        let length = ORDINARY_STRIDE;
+        let buffers = bytes.len().div_ceil(length) as u16;
+        for (index, piece) in bytes.chunks(length).enumerate() {
+            let id = self.receive.available.load(usize::from(self.filled));
+            let target = Descriptor::from_words(self.receive.descriptors.load(usize::from(id)));
+            let offset = self.memory.offset_of(target.address, piece.len());
+            let offset = offset.expect("a buffer in guest memory");
+            self.memory.write(offset, piece);
+            if index == 0 && bytes[10..12] == [0, 0] {
+                self.memory.write(offset + 10, &buffers.to_le_bytes());
+            }
+            self.use_buffer(u32::from(id), piece.len() as u32);
+        }
+        self.receive.used_index.release(self.filled);
+    }
+
+    /// Marks a receive buffer used, not visible yet.
+    fn use_buffer(&mut self, id: u32, length: u32) {
+        self.receive.used.store(usize::from(self.filled), Used { id, length });
+        self.filled = self.filled.wrapping_add(1);
+    }
+}
+
+/// Sends `frames` frames from A through `fault` to B. `fault` gets all of them in order and returns
+/// what is delivered.
+fn deliver(
+    scenario: &Scenario,
+    frames: usize,
+    fault: impl Fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>,
+) -> (u64, Faults) {
+    let mut guests = Guests::new(scenario, 2, 1, Pages::Normal).expect("two guests");
+    let (mut a, mut b) = (Device::of(&guests.a), Device::of(&guests.b));
+    assert_eq!(guests.a.send(frames), frames);
+    let sent = std::iter::from_fn(|| a.take()).collect();
+    for frame in fault(sent) {
+        b.put(&frame);
+        guests.b.receive(1);
+    }
+    assert_eq!(guests.a.transmit.reclaim(), frames);
+    (guests.b.judge.arrived(), guests.b.faults())
+}
+
+fn small() -> Scenario {
+    Scenario::one_way("test", 64)
+}
+
+fn one(faults: Faults) -> Faults {
+    assert_eq!(faults.total(), 1, "{faults:?}");
+    faults
+}
+
+#[test]
+fn right_frames_are_right_at_every_size() {
+    for frame_bytes in [64, 65, 512, 1500, 2484, 2485, 9000, 65_000] {
+        for addresses in [1, 100] {
+            let flows = 200;
+            let scenario = Scenario { frame_bytes, flows, addresses, ..small() };
+            let (arrived, faults) = deliver(&scenario, 600, |frames| frames);
+            assert_eq!((arrived, faults.total()), (600, 0), "{frame_bytes} B: {faults:?}");
+        }
+    }
+}
+
+#[test]
+fn rings_go_round() {
+    let mut guests = Guests::new(&small(), 2, 1, Pages::Normal).expect("two guests");
+    let (mut a, mut b) = (Device::of(&guests.a), Device::of(&guests.b));
+    for _ in 0..200_000 / 32 {
+        guests.a.transmit.reclaim();
+        assert_eq!(guests.a.send(32), 32);
+        while let Some(frame) = a.take() {
+            b.put(&frame);
+        }
+        assert_eq!(guests.b.receive(64), 32);
+    }
+    assert_eq!((guests.b.judge.arrived(), guests.b.faults().total()), (200_000, 0));
+}
+
+#[test]
+fn a_lost_frame_is_missing() {
+    let (arrived, faults) = deliver(&small(), 100, |mut frames| {
+        frames.remove(17);
+        frames
+    });
+    assert_eq!((arrived, faults.total()), (99, 0));
+}
+
+#[test]
+fn a_frame_delivered_twice_is_a_duplicate() {
+    let (arrived, faults) = deliver(&small(), 100, |mut frames| {
+        frames.insert(20, frames[3].clone());
+        frames
+    });
+    assert_eq!((arrived, one(faults).duplicated), (100, 1));
+}
+
+#[test]
+fn an_exchange_of_frames_is_a_reordering_within_a_flow_only() {
+    let swap = |mut frames: Vec<Vec<u8>>| {
+        frames.swap(10, 11);
+        frames
+    };
+    let (arrived, faults) = deliver(&small(), 100, swap);
+    assert_eq!((arrived, one(faults).reordered), (100, 1));
+    let (arrived, faults) = deliver(&Scenario { flows: 7, ..small() }, 100, swap);
+    assert_eq!((arrived, faults.total()), (100, 0));
+}
+
+#[test]
+fn a_changed_bit_is_corruption_wherever_it_is() {
+    // The header's flags and GSO type, every part of the first 64 bytes, and, as the first frame is
+    // compared whole, the first and the last byte behind them.
+    for byte in [0, 1, 12, 20, 26, 36, 40, 50, 56, 60, 68, 75, 76, 1511] {
+        let scenario = Scenario { frame_bytes: 1500, ..small() };
+        let (arrived, faults) = deliver(&scenario, 10, |mut frames| {
+            frames[0][byte] ^= 0x40;
+            frames
+        });
+        assert_eq!((arrived, one(faults).corrupt), (9, 1), "byte {byte}");
+    }
+}
+
+#[test]
+fn a_body_under_another_frames_head_is_corruption() {
+    let scenario = Scenario { frame_bytes: 9000, ..small() };
+    let (arrived, faults) = deliver(&scenario, 10, |mut frames| {
+        let other = frames[1][5000..].to_vec();
+        frames[0][5000..].copy_from_slice(&other);
+        frames
+    });
+    assert_eq!((arrived, one(faults).corrupt), (9, 1));
+}
+
+#[test]
+fn a_wrong_length_is_corruption() {
+    for change in [|frame: &mut Vec<u8>| frame.truncate(75), |frame: &mut Vec<u8>| frame.push(0)] {
+        let (arrived, faults) = deliver(&small(), 10, |mut frames| {
+            change(&mut frames[4]);
+            frames
+        });
+        assert_eq!((arrived, one(faults).corrupt), (9, 1));
+    }
+}
+
+#[test]
+fn a_frame_sent_back_is_misdelivered() {
+    let mut guests = Guests::new(&small(), 3, 1, Pages::Normal).expect("three guests");
+    let mut a = Device::of(&guests.a);
+    assert_eq!(guests.a.send(2), 2);
+    let frame = a.take().expect("the first");
+    a.put(&frame);
+    assert_eq!(guests.a.receive(1), 1);
+    assert_eq!(one(guests.a.faults()).misdelivered, 1);
+    let mut bystander = Device::of(&guests.bystanders[0]);
+    bystander.put(&frame);
+    assert_eq!(guests.bystanders[0].receive(1), 1);
+    assert_eq!(one(guests.bystanders[0].faults()).misdelivered, 1);
+}
+
+#[test]
+fn a_receive_ring_used_wrongly_is_noticed() {
+    type Fault = fn(&mut Device);
+    let wrong: [Fault; 4] = [
+        // A buffer that does not exist.
+        |device| device.use_buffer(1024, 76),
+        // More bytes than the buffer has.
+        |device| device.use_buffer(0, ORDINARY_STRIDE as u32 + 1),
+        // The same buffer twice, the first time right.
+        |device| {
+            device.put(&[0; 76]);
+            device.use_buffer(0, 76);
+        },
+        // An index that jumps by more than the ring has.
+        |device| device.filled = device.filled.wrapping_add(1025),
+    ];
+    for (number, fault) in wrong.into_iter().enumerate() {
+        let mut guests = Guests::new(&small(), 2, 1, Pages::Normal).expect("two guests");
+        let mut b = Device::of(&guests.b);
+        fault(&mut b);
+        b.receive.used_index.release(b.filled);
+        guests.b.receive(64);
+        assert_eq!(guests.b.faults().ring, 1, "fault {number}");
+    }
+}
+
+#[test]
+fn buffers_of_one_frame_that_come_apart_or_half_full_are_noticed() {
+    let scenario = Scenario { frame_bytes: 9000, ..small() };
+    let mut guests = Guests::new(&scenario, 2, 1, Pages::Normal).expect("two guests");
+    let (mut a, mut b) = (Device::of(&guests.a), Device::of(&guests.b));
+    assert_eq!(guests.a.send(1), 1);
+    let mut frame = a.take().expect("it was sent");
+    // Says that there is one more buffer than there is.
+    frame[10] = 5;
+    b.put(&frame);
+    guests.b.receive(1);
+    assert_eq!(guests.b.faults(), Faults { ring: 1, ..Faults::default() });
+    // The first buffer could have held more.
+    frame.truncate(2000);
+    frame[10] = 2;
+    b.put(&frame);
+    b.use_buffer(5, 100);
+    b.receive.used_index.release(b.filled);
+    guests.b.receive(1);
+    assert_eq!(guests.b.faults(), Faults { ring: 2, corrupt: 1, ..Faults::default() });
+}
+
+#[test]
+fn a_transmit_ring_used_wrongly_is_noticed() {
+    for id in [1024, 900] {
+        let mut guests = Guests::new(&small(), 2, 1, Pages::Normal).expect("two guests");
+        let mut a = Device::of(&guests.a);
+        assert_eq!(guests.a.send(10), 10);
+        a.finish(id);
+        guests.a.transmit.reclaim();
+        assert_eq!(one(guests.a.faults()).ring, 1, "buffer {id}");
+    }
+    let mut guests = Guests::new(&small(), 2, 1, Pages::Normal).expect("two guests");
+    let a = Device::of(&guests.a);
+    a.transmit.used_index.release(1);
+    assert_eq!(guests.a.transmit.reclaim(), 0);
+    assert_eq!(one(guests.a.faults()).ring, 1);
+}

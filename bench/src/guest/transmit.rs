@@ -1,0 +1,214 @@
+//! The driver's side of a transmit ring.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::eventfd::EventFd;
+
+use super::ring::{Descriptor, NO_INTERRUPT, NO_NOTIFY, Ring};
+use super::slots::{HEADER_BYTES, Slots};
+use crate::frame::{HEAD_BYTES, Head, Stamp, Stream};
+
+/// Makes a stream's frames, one after the other.
+#[derive(Debug)]
+pub struct Sender {
+    stream: Stream,
+    sequence: u64,
+    /// `sequence % flows`, kept so that no frame costs a division.
+    flow: u32,
+}
+
+impl Sender {
+    /// Begins a stream.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, sequence: 0, flow: 0 }
+    }
+
+    /// How many frames were made.
+    pub fn sent(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How many flows the stream has.
+    pub fn flows(&self) -> u32 {
+        self.stream.flows()
+    }
+
+    /// The next frame's first bytes, for the buffer that it is sent from.
+    #[inline(always)]
+    fn next(&mut self, slot: u16) -> Head {
+        let stamp = Stamp { sequence: self.sequence, flow: self.flow, slot };
+        self.sequence += 1;
+        self.flow += 1;
+        if self.flow == self.stream.flows() {
+            self.flow = 0;
+        }
+        self.stream.head(stamp)
+    }
+}
+
+/// A transmit ring with one buffer for each descriptor, one descriptor for each frame.
+#[derive(Debug)]
+pub struct Transmit {
+    ring: Ring,
+    slots: Slots,
+    bell: Bell,
+    /// Header and frame.
+    buffer_bytes: u32,
+    /// Chains offered so far, modulo 2^16.
+    offered: u16,
+    /// Chains taken back so far, modulo 2^16.
+    reclaimed: u16,
+    /// Descriptors that are ours, the longest unused first, as a driver with a free list has them.
+    free: VecDeque<u16>,
+    /// Which descriptors are the switch's.
+    lent: Box<[bool]>,
+    violations: u64,
+}
+
+impl Transmit {
+    /// An empty ring, with the body of every frame that will ever leave a buffer already in it.
+    pub fn new(ring: Ring, slots: Slots, kick: EventFd, stream: &Stream) -> Self {
+        let mut body = vec![0; stream.frame_bytes() - HEAD_BYTES];
+        for slot in 0..ring.size {
+            stream.body(slot, &mut body);
+            slots.write(slot, HEADER_BYTES + HEAD_BYTES, &body);
+        }
+        ring.available_flags.release(NO_INTERRUPT);
+        Self {
+            bell: Bell::new(kick),
+            buffer_bytes: (HEADER_BYTES + stream.frame_bytes()) as u32,
+            offered: 0,
+            reclaimed: 0,
+            free: (0..ring.size).collect(),
+            lent: vec![false; usize::from(ring.size)].into_boxed_slice(),
+            violations: 0,
+            ring,
+            slots,
+        }
+    }
+
+    /// What wakes the switch.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// How often the switch broke the ring's rules.
+    pub fn violations(&self) -> u64 {
+        self.violations
+    }
+
+    /// Frames that the switch has not finished with, as of the last [`Self::reclaim`].
+    pub fn outstanding(&self) -> usize {
+        usize::from(self.ring.size) - self.free.len()
+    }
+
+    /// Frames that can be sent now, as of the last [`Self::reclaim`].
+    #[inline(always)]
+    pub fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Takes back the buffers that the switch is done with, and wakes it if it sleeps over what was
+    /// sent. Returns how many.
+    #[inline(always)]
+    pub fn reclaim(&mut self) -> usize {
+        self.bell.ring_if_wanted(&self.ring);
+        let ready = self.ring.used_index.acquire().wrapping_sub(self.reclaimed);
+        if usize::from(ready) > self.outstanding() {
+            // More than we ever lent: the index jumped, and no entry can be believed.
+            self.violations += 1;
+            return 0;
+        }
+        for _ in 0..ready {
+            let id = self.ring.used.load(usize::from(self.reclaimed)).id as usize;
+            self.reclaimed = self.reclaimed.wrapping_add(1);
+            match self.lent.get_mut(id) {
+                Some(lent) if *lent => {
+                    *lent = false;
+                    self.free.push_back(id as u16);
+                }
+                _ => self.violations += 1,
+            }
+        }
+        usize::from(ready)
+    }
+
+    /// Sends up to `most` frames, as far as buffers are free. Returns how many.
+    #[inline(always)]
+    pub fn send(&mut self, most: usize, sender: &mut Sender) -> usize {
+        let burst = most.min(self.free.len());
+        // The switch has read all these lines, so they must be taken back before they are written.
+        for &slot in self.free.iter().take(burst) {
+            self.slots.prefetch_write(slot);
+            self.ring.descriptors.prefetch_write(usize::from(slot));
+        }
+        for slot in self.free.drain(..burst) {
+            self.slots.write_head(slot, &sender.next(slot));
+            let address = self.slots.guest_address(slot);
+            let descriptor = Descriptor { address, length: self.buffer_bytes, flags: 0, next: 0 };
+            self.ring.descriptors.store(usize::from(slot), descriptor.words());
+            self.ring.available.store(usize::from(self.offered), slot);
+            self.offered = self.offered.wrapping_add(1);
+            self.lent[usize::from(slot)] = true;
+        }
+        if burst > 0 {
+            self.ring.available_index.release(self.offered);
+            self.bell.offered();
+        }
+        burst
+    }
+}
+
+/// Wakes a device that does not poll.
+///
+/// The specification has the driver look at the device's wish right after an offer, with a full
+/// barrier between (virtio 1.2 §2.7.13.4). A driver that polls for ever can do without the barrier,
+/// which would stall each burst until all its cache lines have come over: it looks again with each
+/// poll, until the wish is seen or there is nothing to tell.
+#[derive(Debug)]
+pub struct Bell {
+    kick: EventFd,
+    /// Something was offered after the last kick.
+    due: bool,
+    kicks: u64,
+}
+
+impl Bell {
+    /// A bell that is due, so that a device finds what was offered before it came.
+    pub fn new(kick: EventFd) -> Self {
+        Self { kick, due: true, kicks: 0 }
+    }
+
+    /// What the device waits for.
+    pub fn kick(&self) -> BorrowedFd<'_> {
+        self.kick.as_fd()
+    }
+
+    /// How often the device had to be woken; a polling one says that it needs no kick.
+    pub fn kicks(&self) -> u64 {
+        self.kicks
+    }
+
+    /// Notes that something was offered.
+    #[inline(always)]
+    pub fn offered(&mut self) {
+        self.due = true;
+    }
+
+    /// Rings if something was offered and the device wants to know.
+    #[inline(always)]
+    pub fn ring_if_wanted(&mut self, ring: &Ring) {
+        if self.due && ring.used_flags.acquire() & NO_NOTIFY == 0 {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&mut self) {
+        // A full counter (the only error that an eventfd's write can meet here) is a pending kick.
+        let _ = self.kick.write(1);
+        self.due = false;
+        self.kicks += 1;
+    }
+}

@@ -1,0 +1,72 @@
+//! `viaduct-bench`: how fast a vhost-user switch carries frames from guest to guest.
+//!
+//! The load comes from guest drivers and a vhost-user front-end of the bench's own: it shares no
+//! code with Viaduct, so a mistake in one cannot hide one in the other, and any switch that speaks
+//! vhost-user can stand the same test. Results are ratios to `dpdk-testpmd` in the same seconds.
+//! docs/performance.md says how to read them.
+
+mod arguments;
+mod clock;
+mod contest;
+mod distance;
+mod frame;
+mod front_end;
+mod generator;
+mod guest;
+mod machine;
+mod outcome;
+mod report;
+mod scenario;
+mod switch;
+mod tracker;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use arguments::Arguments;
+use machine::Description;
+use report::Report;
+use scenario::Scenario;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("viaduct-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.list {
+        println!("{}", report::list(&Scenario::standard(), &Scenario::quick()));
+        println!("\nswitches: {}", switch::CONTENDERS.join(", "));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (scenarios, plan) = (arguments.scenarios()?, arguments.plan()?);
+    machine::catch_interrupts()?;
+    let mut notes = Vec::new();
+    if let Some(reason) = machine::raise_own_group() {
+        notes.push(format!("the generator runs at ordinary priority: {reason}"));
+    }
+    let machine = Description::read();
+    if machine.free_huge_pages == 0 {
+        notes.push("no free huge pages: all rates suffer, testpmd's most".to_owned());
+    }
+    machine::pin(plan.cores.generator)?;
+    let mut outcomes = Vec::new();
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let place = format!("{} of {}", index + 1, scenarios.len());
+        eprintln!("{place}: scenario {} ({})", scenario.name, scenario.describe());
+        outcomes.push(contest::hold(scenario, &plan, arguments.viaduct.as_deref())?);
+    }
+    let report = Report::new(machine, plan, notes, outcomes);
+    println!("{}", report.text());
+    if let Some(path) = &arguments.json {
+        report.save(path)?;
+    }
+    Ok(if report.has_faults() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,242 @@
+//! What is measured: the load's shape, by name.
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::frame::{Addresses, HEAD_BYTES, LONGEST_FRAME, MOST_ADDRESSES, Stream};
+use crate::guest::{Faults, Guest, ORDINARY_STRIDE, Pages, Shape, whole_frame_stride};
+
+/// Number of descriptors in a bystander's rings: it only waits for frames that should not come.
+const BYSTANDER_RING: u16 = 256;
+
+/// The most ports that guests' numbers leave room for.
+const MOST_PORTS: u16 = 127;
+
+/// One load. Guest A sends to guest B, or both to each other; all other guests only listen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scenario {
+    /// What it is asked for by.
+    pub name: String,
+    /// Length of each frame, in bytes, from the destination address to the end of the payload.
+    pub frame_bytes: usize,
+    /// Flows (UDP port pairs) in each direction.
+    pub flows: u32,
+    /// MAC and IPv4 addresses of each of the two guests.
+    pub addresses: u32,
+    /// Whether B sends as well; rates are then sums.
+    pub both_ways: bool,
+    /// Descriptors in each ring.
+    pub ring: u16,
+    /// Ports of the switch, two of which are busy.
+    pub ports: u16,
+    /// Whether receive buffers hold any frame in one piece, instead of being merged for long ones.
+    pub large_buffers: bool,
+    /// Whether mergeable receive buffers are negotiated.
+    pub mergeable: bool,
+}
+
+impl Scenario {
+    /// One way, one flow, one address each, two ports, rings of 1024.
+    pub fn one_way(name: &str, frame_bytes: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            frame_bytes,
+            flows: 1,
+            addresses: 1,
+            both_ways: false,
+            ring: 1024,
+            ports: 2,
+            large_buffers: false,
+            mergeable: true,
+        }
+    }
+
+    /// Every scenario, in the order of the report.
+    pub fn standard() -> Vec<Self> {
+        let base = Self::one_way;
+        vec![
+            base("64", 64),
+            base("512", 512),
+            base("1500", 1500),
+            base("9000", 9000),
+            Self { large_buffers: true, ..base("9000-whole", 9000) },
+            Self { both_ways: true, ..base("64-both", 64) },
+            Self { both_ways: true, ..base("1500-both", 1500) },
+            Self { flows: 1_000, ..base("64-flows1k", 64) },
+            Self { flows: 100_000, ..base("64-flows100k", 64) },
+            Self { flows: 1_000, addresses: 1_000, ..base("64-addresses1k", 64) },
+            Self { flows: 10_000, addresses: 10_000, ..base("64-addresses10k", 64) },
+            Self { ports: 16, ..base("64-ports16", 64) },
+            Self { ports: 64, ..base("64-ports64", 64) },
+            Self { ring: 256, ..base("1500-ring256", 1500) },
+        ]
+    }
+
+    /// The few that `--quick` runs: one of each kind of code path, not of each size.
+    pub fn quick() -> Vec<Self> {
+        let names = ["64", "9000", "64-both", "64-addresses1k"];
+        Self::standard().into_iter().filter(|one| names.contains(&one.name.as_str())).collect()
+    }
+
+    /// Checks every field against what guests and rings can do.
+    pub fn check(&self) -> Result<()> {
+        let name = &self.name;
+        ensure!(
+            (HEAD_BYTES..=LONGEST_FRAME).contains(&self.frame_bytes),
+            "scenario {name}: frames have {HEAD_BYTES} to {LONGEST_FRAME} bytes"
+        );
+        ensure!(
+            (1..=MOST_ADDRESSES).contains(&self.addresses),
+            "scenario {name}: a guest has 1 to {MOST_ADDRESSES} addresses"
+        );
+        ensure!(
+            self.flows >= self.addresses && self.flows <= 1 << 24,
+            "scenario {name}: flows must be at least as many as addresses ({}), at most 2^24",
+            self.addresses
+        );
+        ensure!(
+            self.ring.is_power_of_two() && (64..=32_768).contains(&self.ring),
+            "scenario {name}: a ring has a power of two of descriptors, 64 to 32768"
+        );
+        ensure!(
+            (2..=MOST_PORTS).contains(&self.ports),
+            "scenario {name}: a switch has 2 to {MOST_PORTS} ports"
+        );
+        ensure!(
+            self.mergeable || self.large_buffers || self.frame_bytes + 12 <= ORDINARY_STRIDE,
+            "scenario {name}: frames of {} B need mergeable or large receive buffers",
+            self.frame_bytes
+        );
+        Ok(())
+    }
+
+    /// In words, for the list.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{} B", self.frame_bytes);
+        text += if self.both_ways { ", both ways" } else { ", one way" };
+        if self.flows > 1 {
+            text += &format!(", {} flows", self.flows);
+        }
+        if self.addresses > 1 {
+            text += &format!(", {} addresses a side", self.addresses);
+        }
+        if self.ports > 2 {
+            text += &format!(", {} ports", self.ports);
+        }
+        if self.ring != 1024 {
+            text += &format!(", rings of {}", self.ring);
+        }
+        if self.large_buffers {
+            text += ", a frame in one buffer";
+        }
+        text
+    }
+
+    /// The addresses of the guest on port `port`, counted from 0: A, B, bystanders.
+    pub fn addresses_of(&self, port: u16) -> Addresses {
+        let count = if port < 2 { self.addresses } else { 1 };
+        Addresses::new(port as u8 + 1, count)
+    }
+}
+
+/// The guests of one switch.
+#[derive(Debug)]
+pub struct Guests {
+    /// Sends.
+    pub a: Guest,
+    /// Receives, and sends if the scenario goes both ways.
+    pub b: Guest,
+    /// Attached, but busy with nothing: each frame that one gets was flooded.
+    pub bystanders: Vec<Guest>,
+}
+
+impl Guests {
+    /// Guests for `ports` ports of a switch. `nonce` marks their frames.
+    pub fn new(scenario: &Scenario, ports: u16, nonce: u64, pages: Pages) -> Result<Self> {
+        scenario.check()?;
+        let stream = |from: u16, to: u16| {
+            let (from, to) = (scenario.addresses_of(from), scenario.addresses_of(to));
+            Stream::new(nonce, scenario.frame_bytes, scenario.flows, from, to)
+        };
+        let receive_stride = if scenario.large_buffers {
+            whole_frame_stride(scenario.frame_bytes)
+        } else {
+            ORDINARY_STRIDE
+        };
+        let (ring, mergeable) = (scenario.ring, scenario.mergeable);
+        let shape = Shape { ring, receive_stride, mergeable, pages };
+        let mut a = Guest::new(shape, stream(0, 1), stream(1, 0))?;
+        let mut b = Guest::new(shape, stream(1, 0), stream(0, 1))?;
+        // A frame that comes back to its sender is a fault of its own kind.
+        a.judge.disown(stream(0, 1));
+        b.judge.disown(stream(1, 0));
+        let mut bystanders = Vec::new();
+        for port in 2..ports {
+            let shape = Shape { ring: ring.min(BYSTANDER_RING), ..shape };
+            let mut guest = Guest::new(shape, stream(port, 0), stream(0, port))?;
+            guest.judge.disown(stream(0, 1));
+            guest.judge.disown(stream(1, 0));
+            bystanders.push(guest);
+        }
+        Ok(Self { a, b, bystanders })
+    }
+
+    /// All guests, in the order of the switch's ports.
+    pub fn all(&self) -> impl Iterator<Item = &Guest> {
+        [&self.a, &self.b].into_iter().chain(&self.bystanders)
+    }
+
+    /// Everything wrong that was noticed since the guests were made.
+    pub fn faults(&self) -> Faults {
+        let mut faults = self.a.faults();
+        faults += self.b.faults();
+        for guest in &self.bystanders {
+            let mut theirs = guest.faults();
+            theirs.misdelivered = 0;
+            faults += theirs;
+        }
+        faults
+    }
+
+    /// Frames that came to guests that they were not for because the switch floods. That costs it
+    /// time, and breaks nothing.
+    pub fn flooded(&self) -> u64 {
+        self.bystanders.iter().map(|guest| guest.faults().misdelivered).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_standard_scenario_is_possible_and_named_once() {
+        let mut names: Vec<_> = Scenario::standard()
+            .into_iter()
+            .map(|scenario| {
+                scenario.check().expect("a standard scenario");
+                scenario.name
+            })
+            .collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert_eq!(Scenario::quick().len(), 4);
+    }
+
+    #[test]
+    fn impossible_loads_are_refused() {
+        let base = || Scenario::one_way("x", 64);
+        for wrong in [
+            Scenario { frame_bytes: 63, ..base() },
+            Scenario { frame_bytes: 65_001, ..base() },
+            Scenario { addresses: 2, ..base() },
+            Scenario { ring: 1000, ..base() },
+            Scenario { ports: 1, ..base() },
+            Scenario { frame_bytes: 9000, mergeable: false, ..base() },
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The switches under test: how each is started, attached, paused and ended.
+//!
+//! A switch is a process with sockets (or, for the bound, a thread without). To add one, implement
+//! [`Switch`] and name it in [`make`].
+
+mod copy;
+mod process;
+mod testpmd;
+mod viaduct;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::front_end::{FrontEnd, Listener};
+use crate::guest::Guest;
+use crate::machine::Cores;
+use crate::outcome::BOUND;
+use crate::scenario::{Guests, Scenario};
+
+pub use copy::Copy;
+pub use testpmd::Testpmd;
+pub use viaduct::Viaduct;
+
+/// How long a switch may take to open or to answer its sockets.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where a switch is started, and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Bed<'a> {
+    /// A directory for sockets, configuration and logs, the switch's own, gone afterwards.
+    pub directory: &'a Path,
+    /// Which cores to use.
+    pub cores: Cores,
+    /// The load to come.
+    pub scenario: &'a Scenario,
+    /// How many ports to make, one for each guest.
+    pub ports: u16,
+}
+
+impl Bed<'_> {
+    /// The socket of a port, counted from 0.
+    pub fn socket(&self, port: u16) -> PathBuf {
+        self.directory.join(format!("port{port}.sock"))
+    }
+
+    /// One listener for each port, for a switch that connects.
+    fn listen(&self) -> Result<Vec<Listener>> {
+        (0..self.ports).map(|port| Listener::bind(&self.socket(port))).collect()
+    }
+
+    /// Starts each guest's rings over the connection that the switch makes.
+    fn accept(&self, listeners: &[Listener], guests: &Guests) -> Result<Vec<FrontEnd>> {
+        let deadline = Instant::now() + ATTACH_TIMEOUT;
+        listeners
+            .iter()
+            .zip(guests.all())
+            .map(|(listener, guest)| started(listener.accept(deadline)?, guest))
+            .collect()
+    }
+
+    /// Connects to each port's socket, for a switch that listens, and starts each guest's rings.
+    fn connect(&self, guests: &Guests) -> Result<Vec<FrontEnd>> {
+        let deadline = Instant::now() + ATTACH_TIMEOUT;
+        (0..self.ports)
+            .zip(guests.all())
+            .map(|(port, guest)| started(FrontEnd::connect(&self.socket(port), deadline)?, guest))
+            .collect()
+    }
+}
+
+fn started(mut front_end: FrontEnd, guest: &Guest) -> Result<FrontEnd> {
+    front_end.start(guest)?;
+    Ok(front_end)
+}
+
+/// A switch under test. Dropping it ends it.
+pub trait Switch {
+    /// What the report calls it.
+    fn name(&self) -> &'static str;
+
+    /// How many ports it is given for a scenario; one that cannot switch between more takes two.
+    fn ports(&self, scenario: &Scenario) -> u16 {
+        scenario.ports
+    }
+
+    /// Starts it on its core and attaches the guests. The sessions live as long as the guests are
+    /// attached; a switch without sockets has none.
+    fn start(&mut self, bed: &Bed<'_>, guests: &Guests) -> Result<Vec<FrontEnd>>;
+
+    /// Stops it from using its core, until [`Self::resume`]. Does nothing when it is not running.
+    fn pause(&mut self) -> Result<()>;
+
+    /// Lets it go on.
+    fn resume(&mut self) -> Result<()>;
+
+    /// Fails, with the end of its log, if it has died.
+    fn check(&mut self) -> Result<()>;
+
+    /// How it was started, for the report.
+    fn command(&self) -> String;
+}
+
+/// The names that [`make`] knows, all switches but the reference.
+pub const CONTENDERS: [&str; 3] = [BOUND, "viaduct", testpmd::AGAIN];
+
+/// The switch of that name. `viaduct` is the path of Viaduct's program, if there is one.
+pub fn make(name: &str, viaduct: Option<&Path>) -> Result<Box<dyn Switch>> {
+    match name {
+        BOUND => Ok(Box::new(Copy::new())),
+        testpmd::AGAIN => Ok(Box::new(Testpmd::again())),
+        "viaduct" => {
+            let program =
+                viaduct.context("switch viaduct: give its program with --viaduct PATH")?;
+            Ok(Box::new(Viaduct::new(program.to_owned())))
+        }
+        _ => anyhow::bail!("there is no switch {name:?}: choose from {}", CONTENDERS.join(", ")),
+    }
+}

@@ -1,0 +1,176 @@
+//! Viaduct: its daemon with the embedded store, one network, one port for each guest.
+//!
+//! Nothing is tuned but what the scenario needs: the worker's core, the network's MTU, and bounds of
+//! the FDB above the number of addresses. The guests' sides listen, as QEMU does by default.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::process::Process;
+use super::{Bed, Switch};
+use crate::front_end::FrontEnd;
+use crate::machine::Description;
+use crate::scenario::{Guests, Scenario};
+
+/// The host's name in keys.
+const HOST: &str = "bench";
+/// The one network.
+const NETWORK: &str = "00000000-0000-4000-8000-000000000001";
+/// Memory for DPDK, in MiB; no DPDK device is used.
+const MEMORY_MIB: u64 = 64;
+
+/// Viaduct's daemon, if it was started.
+#[derive(Debug)]
+pub struct Viaduct {
+    program: PathBuf,
+    process: Option<Process>,
+}
+
+impl Viaduct {
+    /// The daemon in that program; not started yet.
+    pub fn new(program: PathBuf) -> Self {
+        Self { program, process: None }
+    }
+}
+
+impl Switch for Viaduct {
+    fn name(&self) -> &'static str {
+        "viaduct"
+    }
+
+    fn start(&mut self, bed: &Bed<'_>, guests: &Guests) -> Result<Vec<FrontEnd>> {
+        write_store(bed).context("writing desired state")?;
+        let file = bed.directory.join("viaduct.toml");
+        let huge_pages = Description::read().free_huge_pages >= MEMORY_MIB / 2;
+        fs::write(&file, configuration(bed, huge_pages)?)
+            .with_context(|| format!("writing {}", file.display()))?;
+        let listeners = bed.listen()?;
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--config"]).arg(&file);
+        let process = Process::start(self.name(), command, bed.directory, bed.cores)?;
+        let process = self.process.insert(process);
+        match bed.accept(&listeners, guests) {
+            Ok(sessions) => Ok(sessions),
+            Err(error) => {
+                process.check()?;
+                Err(error.context(process.log_end()))
+            }
+        }
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::pause)
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::resume)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::check)
+    }
+
+    fn command(&self) -> String {
+        self.process.as_ref().map_or_else(String::new, |process| process.command().to_owned())
+    }
+}
+
+/// The daemon's configuration.
+fn configuration(bed: &Bed<'_>, huge_pages: bool) -> Result<String> {
+    let (store, control) = (bed.directory.join("store"), bed.directory.join("control.sock"));
+    let Scenario { addresses, ports, .. } = bed.scenario;
+    // Room for both guests' addresses and a few more, within the least that can be configured.
+    let quota = (addresses * 2).max(4096);
+    let entries = (quota * 4 + u32::from(*ports)).max(131_072);
+    Ok(format!(
+        "host = {HOST:?}\n\
+         [store]\ndirectory = {}\n\
+         [control]\nsocket = {}\n\
+         [workers]\ncores = [{}]\n\
+         [vhost]\nsocket_directory = {}\n\
+         [dpdk]\nhugepages = {huge_pages}\nmemory_mib = {MEMORY_MIB}\npool_frames = 1024\n\
+         [fdb]\nentries = {entries}\nport_quota = {quota}\ndomain_quota = {}\n",
+        quoted(&store)?,
+        quoted(&control)?,
+        bed.cores.switch,
+        quoted(bed.directory)?,
+        quota * 2,
+    ))
+}
+
+/// One network, and a port for each guest.
+fn write_store(bed: &Bed<'_>) -> Result<()> {
+    let store = bed.directory.join("store");
+    let (networks, ports) = (store.join("networks"), store.join(format!("nodes/{HOST}/ports")));
+    fs::create_dir_all(&networks)?;
+    fs::create_dir_all(&ports)?;
+    // The MTU does not count the Ethernet header.
+    let mtu = (bed.scenario.frame_bytes - 14).max(1500);
+    let network = json!({ "type": "local", "mtu": mtu });
+    fs::write(networks.join(format!("{NETWORK}.json")), network.to_string())?;
+    for number in 0..bed.ports {
+        let port = json!({
+            "network": NETWORK,
+            "kind": "vhost-user",
+            "mac": mac_text(bed.scenario.addresses_of(number).mac(0)),
+            "socket": bed.socket(number),
+        });
+        let file = ports.join(format!("00000000-0000-4000-9000-{number:012x}.json"));
+        fs::write(file, port.to_string())?;
+    }
+    Ok(())
+}
+
+fn mac_text(mac: u64) -> String {
+    let bytes = mac.to_be_bytes();
+    bytes[2..].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+/// A path as a TOML string: JSON's strings are among them.
+fn quoted(path: &Path) -> Result<String> {
+    serde_json::to_string(path).with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Cores;
+
+    fn with_bed(scenario: &Scenario, check: impl FnOnce(&Bed<'_>)) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cores = Cores { generator: 0, switch: 1 };
+        check(&Bed { directory: directory.path(), cores, scenario, ports: scenario.ports });
+    }
+
+    #[test]
+    fn the_store_has_a_network_and_each_guests_port() {
+        let scenario = Scenario { ports: 3, ..Scenario::one_way("x", 9000) };
+        with_bed(&scenario, |bed| {
+            write_store(bed).expect("a directory that can be written");
+            let read = |path: String| -> serde_json::Value {
+                let text = fs::read_to_string(bed.directory.join("store").join(path));
+                serde_json::from_str(&text.expect("it was written")).expect("JSON")
+            };
+            assert_eq!(read(format!("networks/{NETWORK}.json"))["mtu"], 8986);
+            let port = read("nodes/bench/ports/00000000-0000-4000-9000-000000000002.json".into());
+            assert_eq!(port["mac"], "02:03:00:00:00:00");
+            assert_eq!(port["network"], NETWORK);
+            assert_eq!(port["socket"], serde_json::json!(bed.socket(2)));
+        });
+    }
+
+    #[test]
+    fn the_fdb_has_room_for_the_scenario() {
+        let scenario = Scenario { addresses: 100_000, ..Scenario::one_way("x", 64) };
+        with_bed(&scenario, |bed| {
+            let text = configuration(bed, false).expect("a path in UTF-8");
+            assert!(text.contains("port_quota = 200000\n"), "{text}");
+            assert!(text.contains("cores = [1]\n"), "{text}");
+            assert!(text.contains("hugepages = false\n"), "{text}");
+        });
+    }
+}

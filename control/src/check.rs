@@ -1,0 +1,168 @@
+//! What `viaduct check` does: all that is wrong with a directory, and with a configuration, without a
+//! daemon.
+//!
+//! It judges with the daemon's own code. What it cannot know is what only trying shows: whether a
+//! device is there, or a socket can be bound.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::config::{Config, Vhost};
+use crate::key::Key;
+use crate::model::{Desired, HostName, Site};
+use crate::problem::Problem;
+use crate::store::directory::Directory;
+
+/// All problems of a configuration, if one is given, and of the desired state in a directory.
+///
+/// With a configuration that can be loaded, the state is judged for its host, and ports of other hosts
+/// are told as warnings. Without, it is judged for every host in it, but for what depends on physnets.
+pub fn check(directory: &Path, configuration: Option<&Path>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let config = match configuration.map(Config::load) {
+        Some(Ok(config)) => {
+            problems.extend(config.warnings.iter().cloned());
+            Some(config)
+        }
+        Some(Err(errors)) => {
+            problems.extend(errors.problems);
+            None
+        }
+        None => None,
+    };
+    let listing = match Directory::new(directory).read() {
+        Ok(listing) => listing,
+        Err(error) => {
+            problems.push(error.problem());
+            return problems;
+        }
+    };
+    problems.extend(listing.problems);
+
+    let mut hosts: BTreeSet<&HostName> = listing.values.keys().filter_map(Key::host).collect();
+    // Networks are judged even where there is no port.
+    let nobody: HostName = "nobody".parse().expect("letters are a host name");
+    let mut found: BTreeSet<Problem> = BTreeSet::new();
+    match &config {
+        Some(config) => {
+            found.extend(Desired::build(&listing.values, config).problems.into_values().flatten());
+            hosts.remove(&config.host);
+            found.extend(hosts.into_iter().map(|other| elsewhere(other, &config.host)));
+        }
+        None => {
+            hosts.extend(hosts.is_empty().then_some(&nobody));
+            let vhost = Vhost::default();
+            for host in hosts {
+                let site = Site { host, physnets: None, vhost: &vhost };
+                found
+                    .extend(Desired::build(&listing.values, site).problems.into_values().flatten());
+            }
+        }
+    }
+    problems.extend(found);
+    problems
+}
+
+/// That ports of another host do nothing here: the usual cause is a host by another name.
+fn elsewhere(other: &HostName, host: &HostName) -> Problem {
+    Problem::whole(
+        Key::ports_of(other),
+        format!("these ports are of host `{other}`, and this one is `{host}`"),
+        format!("rename the folder to `{host}` if they are meant for this host"),
+    )
+    .warning()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::documented::assert_documented;
+
+    const NET: &str = "networks/11111111-1111-4111-8111-111111111111";
+    const PORT: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
+
+    fn write(directory: &Path, file: &str, text: &str) {
+        let path = directory.join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folders can be made");
+        fs::write(path, text).expect("files can be written");
+    }
+
+    fn said(directory: &Path, problems: &[Problem]) -> Vec<String> {
+        let directory = directory.display().to_string();
+        let said = problems.iter().inspect(|problem| assert_documented(problem));
+        said.map(|problem| problem.to_string().replace(&directory, "DIR")).collect()
+    }
+
+    #[test]
+    fn a_directory_is_checked_with_and_without_a_configuration() {
+        let directory = TempDir::new().expect("a directory for the test");
+        let directory = directory.path();
+        let port = r#"{"network":"11111111-1111-4111-8111-111111111111","kind":"vhost-user",
+                       "socket":"a","mac":"52:54:00:00:00:01"}"#;
+        write(directory, &format!("{NET}.json"), r#"{"type":"vlan","physnet":"p","vlan":100}"#);
+        write(directory, &format!("nodes/h/ports/{PORT}.json"), port);
+        write(directory, &format!("nodes/g/ports/{PORT}.json"), "{}");
+        write(directory, "viaduct.toml", "");
+        write(directory, "networks/odd.json", "{}");
+        let odd = "DIR/networks/odd.json: `odd` is not a UUID; write a UUID such as \
+                   6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d";
+
+        let g = format!("nodes/g/ports/{PORT}");
+        assert_eq!(
+            said(directory, &check(directory, None)),
+            [
+                odd.to_owned(),
+                format!("{g}: kind: is missing; write `vhost-user` or `ethdev`"),
+                format!(
+                    "{g}: network: is missing; write the UUID of the network that the port is on"
+                ),
+            ]
+        );
+
+        let file = directory.join("viaduct.toml");
+        let config = "host = 'h'\nstore.directory = 'DIR'\ncontrol.socket = 'DIR/c'\n\
+                      vhost.socket_directory = 'DIR'\nworkers.idle = 'sleep'\n";
+        let config = config.replace("DIR", &directory.display().to_string());
+        fs::write(&file, &config).expect("it can be written");
+        let found = check(directory, Some(&file));
+        // On a machine with one CPU, control has to share it.
+        let found: Vec<_> = found.into_iter().filter(|p| p.field != "workers.cores").collect();
+        assert_eq!(
+            said(directory, &found),
+            [
+                odd.to_owned(),
+                format!(
+                    "{NET}: physnet: physnet `p` is not configured on this host, which has none; \
+                     correct the name, or add [physnets.p] to the configuration and restart"
+                ),
+                "nodes/g/ports: these ports are of host `g`, and this one is `h`; rename the \
+                 folder to `h` if they are meant for this host"
+                    .to_owned(),
+                format!(
+                    "nodes/h/ports/{PORT}: network: {NET} is not in force; correct what is \
+                     reported for that network"
+                ),
+            ]
+        );
+
+        fs::write(&file, format!("{config}\n[physnets.p]\ndevice = 5\n"))
+            .expect("it can be written");
+        let found = said(directory, &check(directory, Some(&file)));
+        assert!(found[0].starts_with("DIR/viaduct.toml:8: physnets.p.device: 5 is not text; "));
+        assert_eq!(found[1], odd, "what is in the directory is told all the same");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named() {
+        let found: Vec<String> =
+            check(Path::new("/nowhere"), None).iter().map(Problem::to_string).collect();
+        assert_eq!(
+            found,
+            ["/nowhere: the store's directory is not there; make it: mkdir -p /nowhere"]
+        );
+    }
+}

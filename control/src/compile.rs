@@ -1,0 +1,71 @@
+//! Desired state and what is attached, made into the tables that workers switch by. Pure.
+
+use std::collections::BTreeMap;
+
+use dataplane::headers::Mac;
+use dataplane::snapshot::{DomainId, DomainSpec, PortId, Snapshot, SnapshotBuilder, Vid};
+
+use crate::model::{Desired, Network, NetworkUuid, PhysnetName, PortUuid, Segment};
+
+/// Which numbers the attached parts have. What is not in here is not in the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    /// The domains.
+    pub(crate) domains: BTreeMap<NetworkUuid, DomainId>,
+    /// The ports whose queues exist.
+    pub(crate) ports: BTreeMap<PortUuid, PortId>,
+    /// The physnets whose device is open.
+    pub(crate) uplinks: BTreeMap<PhysnetName, PortId>,
+}
+
+/// The networks that this host needs a domain for: those with a port here. A domain is made with
+/// its first port and goes with its last.
+pub(crate) fn used_networks(desired: &Desired) -> impl Iterator<Item = (NetworkUuid, &Network)> {
+    let used: std::collections::BTreeSet<_> =
+        desired.ports.values().map(|port| port.network).collect();
+    used.into_iter().filter_map(|uuid| Some((uuid, desired.networks.get(&uuid)?)))
+}
+
+/// The tables. `seed` makes the places of addresses unpredictable to guests.
+pub(crate) fn compile(desired: &Desired, attached: &Attached, seed: u64) -> Snapshot {
+    let mut builder = SnapshotBuilder::default();
+    for port in attached.uplinks.values() {
+        builder.uplink(*port, true);
+    }
+    for (uuid, network) in used_networks(desired) {
+        let Some(&id) = attached.domains.get(&uuid) else { continue };
+        builder.domain(
+            id,
+            DomainSpec {
+                mtu: network.mtu,
+                learning: network.learning,
+                flooding: network.flooding,
+                uplink: uplink(network, attached),
+            },
+        );
+    }
+    for (uuid, port) in &desired.ports {
+        let (Some(&id), Some(&domain)) =
+            (attached.ports.get(uuid), attached.domains.get(&port.network))
+        else {
+            continue;
+        };
+        let addresses: Vec<_> = port.mac().map(|mac| Mac::new(mac.octets())).into_iter().collect();
+        builder.access(id, port.admin_up, domain, &addresses);
+    }
+    builder.build(seed)
+}
+
+/// The network's way to the wire. Without it, while its device is not open, the network's guests
+/// still reach each other.
+fn uplink(network: &Network, attached: &Attached) -> Option<(PortId, Option<Vid>)> {
+    let port = |physnet: &PhysnetName| attached.uplinks.get(physnet).copied();
+    match &network.segment {
+        Segment::Vlan { physnet, vlan } => {
+            let vid = Vid::new(vlan.number()).expect("the model's VLANs are 1 to 4094");
+            Some((port(physnet)?, Some(vid)))
+        }
+        Segment::Flat { physnet } => Some((port(physnet)?, None)),
+        Segment::Local => None,
+    }
+}

@@ -1,0 +1,280 @@
+//! The daemon: one thread that watches desired state, keeps the switch to it, reports what became
+//! of it, and answers questions.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+use crate::config::Config;
+use crate::model::ActualState;
+use crate::problem::Problem;
+use crate::show::view::{ErrorView, Summary};
+use crate::show::{Answer, BindError, Query, Request, Server};
+use crate::store::directory::Directory;
+use crate::store::{Listing, Reporter, Store, StoreError};
+use crate::switch::{StartError, Switch};
+
+/// How often actual state is looked at; a change is reported within this time.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long to wait before a store that failed is listed again.
+const RELIST: Duration = Duration::from_secs(1);
+
+/// Why the daemon could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The switch.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Another daemon reports for this host, or the store is not there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The socket for commands.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// The operating system.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<(), DaemonError> {
+    let system = |doing| move |source| DaemonError::System { doing, source };
+    leave_worker_cores(&config.workers.cores);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("starting the control thread's event loop"))?;
+    runtime.block_on(async {
+        let mut ends = Ends {
+            terminate: signal(SignalKind::terminate()).map_err(system("catching SIGTERM"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system("catching SIGINT"))?,
+        };
+        let mut daemon = Daemon::start(config).await?;
+        daemon.serve(&mut ends).await;
+        daemon.stop().await;
+        Ok(())
+    })
+}
+
+struct Daemon {
+    switch: Switch,
+    store: Arc<dyn Store>,
+    reporter: Box<dyn Reporter>,
+    server: Server,
+    listing: Arc<Listing>,
+    reported: ActualState,
+    changed: Option<Instant>,
+    /// Why reports cannot be written at present.
+    report_failure: Option<String>,
+}
+
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl Daemon {
+    async fn start(config: Config) -> Result<Self, DaemonError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let store: Arc<dyn Store> = Arc::new(Directory::new(&config.store.directory));
+        let server = Server::bind(&config.control.socket)?;
+        let reporter = store.claim(&config.host).await?;
+        let cores = config.workers.cores.clone();
+        let switch = Switch::start(config).await?;
+        tracing::info!(
+            host = %switch.config().host,
+            store = store.location(),
+            ?cores,
+            "the switch runs"
+        );
+        Ok(Self {
+            switch,
+            store,
+            reporter,
+            server,
+            listing: Arc::default(),
+            reported: ActualState::default(),
+            changed: None,
+            report_failure: None,
+        })
+    }
+
+    /// Follows desired state until a signal comes. A store that fails changes nothing: what is in
+    /// force stays in force until it can be read again.
+    async fn serve(&mut self, ends: &mut Ends) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let store = Arc::clone(&self.store);
+            let mut watch = match store.list().await {
+                Ok(listing) => {
+                    let listing = Arc::new(listing);
+                    self.apply(Arc::clone(&listing)).await;
+                    store.watch(listing).await
+                }
+                Err(error) => Err(error),
+            };
+            let failure = loop {
+                let changed = async {
+                    match &mut watch {
+                        Ok(watch) => watch.next().await,
+                        Err(_) => {
+                            tokio::time::sleep(RELIST).await;
+                            Err(StoreError::WatchEnded)
+                        }
+                    }
+                };
+                tokio::select! {
+                    listing = changed => match listing {
+                        Ok(listing) => self.apply(listing).await,
+                        Err(error) => break error,
+                    },
+                    request = self.server.next() => self.answer(request),
+                    _ = tick.tick() => self.tick().await,
+                    () = ends.wait() => return,
+                }
+            };
+            let error = watch.err().unwrap_or(failure);
+            tracing::error!("{error}; what is in force stays in force");
+        }
+    }
+
+    async fn apply(&mut self, listing: Arc<Listing>) {
+        let former = self.switch.desired();
+        let desired = former.rebuild(&listing.values, self.switch.config());
+        let changed = desired != *former;
+        for problem in new_problems(former.problems.values(), desired.problems.values()) {
+            tracing::error!("{problem}");
+        }
+        for problem in listing.problems.iter().filter(|it| !self.listing.problems.contains(it)) {
+            tracing::error!("{problem}");
+        }
+        self.listing = listing;
+        if changed {
+            self.changed = Some(Instant::now());
+            self.switch.apply(desired).await;
+        }
+        self.report().await;
+    }
+
+    async fn tick(&mut self) {
+        self.switch.tick().await;
+        self.report().await;
+    }
+
+    async fn report(&mut self) {
+        let state = self.switch.actual_state().since(&self.reported);
+        if state == self.reported && self.report_failure.is_none() {
+            return;
+        }
+        match self.reporter.report(&state).await {
+            Ok(_) => {
+                self.reported = state;
+                self.report_failure = None;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.report_failure.as_ref() != Some(&error) {
+                    tracing::error!("reporting actual state: {error}");
+                }
+                self.report_failure = Some(error);
+            }
+        }
+    }
+
+    fn answer(&self, request: Request) {
+        let switch = &self.switch;
+        let answer = match request.query().clone() {
+            Query::Summary {} => Answer::Summary(Box::new(self.summary())),
+            Query::Ports {} => Answer::Ports(switch.port_views()),
+            Query::Domains {} => Answer::Domains(switch.domain_views()),
+            Query::Fdb { network } => Answer::Fdb(switch.fdb_view(network)),
+            Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
+            Query::Workers {} => Answer::Workers(switch.worker_views()),
+            Query::Drops {} => Answer::Drops(switch.drop_views()),
+            Query::Errors {} => Answer::Errors(self.problems().map(ErrorView::from).collect()),
+        };
+        request.answer(answer);
+    }
+
+    fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let of_objects = self.switch.desired().problems.values().flatten();
+        self.listing.problems.iter().chain(of_objects).chain(&self.switch.config().warnings)
+    }
+
+    fn summary(&self) -> Summary {
+        let config = self.switch.config();
+        let (ports, uplinks) = self.switch.counts();
+        let errors = self.problems().filter(|problem| problem.is_error()).count();
+        Summary {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            host: config.host.clone(),
+            uptime_seconds: self.switch.uptime_seconds(),
+            store: self.store.location(),
+            changed_seconds: self.changed.map(|at| at.elapsed().as_secs()),
+            cores: config.workers.cores.clone(),
+            domains: self.switch.domain_views().len() as u32,
+            uplinks,
+            ports,
+            errors: errors as u32,
+            warnings: (self.problems().count() - errors) as u32,
+        }
+    }
+
+    async fn stop(self) {
+        tracing::info!("stopping");
+        self.switch.stop().await;
+        if let Err(error) = self.reporter.withdraw().await {
+            tracing::error!("withdrawing what was reported: {error}");
+        }
+    }
+}
+
+/// Problems that were not there before.
+fn new_problems<'a>(
+    before: impl Iterator<Item = &'a Vec<Problem>>,
+    now: impl Iterator<Item = &'a Vec<Problem>>,
+) -> impl Iterator<Item = &'a Problem> {
+    let before: std::collections::BTreeSet<_> = before.flatten().collect();
+    now.flatten().filter(move |problem| !before.contains(problem))
+}
+
+/// Keeps this thread, and all that it starts but the workers, off the workers' cores, if there are
+/// others.
+fn leave_worker_cores(cores: &[u32]) {
+    let me = Pid::from_raw(0);
+    let Ok(allowed) = sched_getaffinity(me) else { return };
+    let mut rest = CpuSet::new();
+    let mut any = false;
+    for cpu in 0..CpuSet::count() {
+        let worker = u32::try_from(cpu).is_ok_and(|cpu| cores.contains(&cpu));
+        if allowed.is_set(cpu).unwrap_or(false) && !worker {
+            any |= rest.set(cpu).is_ok();
+        }
+    }
+    if any && let Err(errno) = sched_setaffinity(me, &rest) {
+        tracing::warn!("keeping the control thread off the workers' cores: {}", errno.desc());
+    }
+}

@@ -1,0 +1,376 @@
+//! A guest's vhost-user socket: connected, served and connected again, for as long as its port is.
+//!
+//! In client mode (the default) the guest's process owns the socket and we connect to it, again and
+//! again with growing pauses, since it may start after us, and restart. In server mode we own it and
+//! wait for one guest at a time. A session ends when the guest's process goes, when it breaks the
+//! protocol, or when a worker found its rings broken; why, is kept for `show` and for actual state.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use vhost::Device;
+use vhost::session::{Session, SessionOptions, SessionSummary};
+use vhost::socket::{Access, Connection, Listener, SocketError};
+
+use crate::config::Vhost;
+use crate::model::PortUuid;
+
+/// How often a session asks whether a worker found its rings broken.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// A session that lasted this long was a good one: the next try to connect comes at once.
+const GOOD: Duration = Duration::from_secs(1);
+
+/// How long to wait before a socket that could not be made is tried again.
+const REBIND: Duration = Duration::from_secs(2);
+
+/// Which socket, and for what.
+#[derive(Clone, Debug)]
+pub(crate) struct GuestOptions {
+    /// The port, for the log.
+    pub(crate) port: PortUuid,
+    /// Where the socket is.
+    pub(crate) path: PathBuf,
+    /// Whether we make it.
+    pub(crate) server: bool,
+    /// The largest MTU that the guest may be told.
+    pub(crate) mtu: Option<u16>,
+}
+
+/// How far a guest has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GuestState {
+    /// No guest's process is connected.
+    Unconnected {
+        /// Why not.
+        reason: String,
+    },
+    /// One is.
+    Connected {
+        /// At least one pair of its queues moves frames both ways.
+        ready: bool,
+    },
+}
+
+/// What there is to know of a guest's socket.
+#[derive(Clone, Debug)]
+pub(crate) struct GuestStatus {
+    pub(crate) state: GuestState,
+    /// Sessions so far, a present one included.
+    pub(crate) sessions: u64,
+    /// Second guests that were sent away from a socket in server mode.
+    pub(crate) sent_away: u64,
+    /// Why the last session ended.
+    pub(crate) last_error: Option<String>,
+}
+
+/// A socket that is being served.
+#[derive(Debug)]
+pub(crate) struct GuestHandle {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// Serves a guest's socket.
+pub(crate) struct GuestSocket {
+    options: GuestOptions,
+    device: Arc<Device>,
+    shared: Arc<Shared>,
+    backoff: Backoff,
+    access: Access,
+}
+
+#[derive(Debug)]
+struct Shared {
+    status: Mutex<GuestStatus>,
+    session: Mutex<Option<Session>>,
+}
+
+impl GuestSocket {
+    /// Serves the socket on the current runtime, until the handle is closed.
+    pub(crate) fn spawn(
+        options: GuestOptions,
+        vhost: &Vhost,
+        device: Arc<Device>,
+    ) -> GuestHandle {
+        let shared = Arc::new(Shared {
+            status: Mutex::new(GuestStatus {
+                state: GuestState::Unconnected { reason: "not tried yet".to_owned() },
+                sessions: 0,
+                sent_away: 0,
+                last_error: None,
+            }),
+            session: Mutex::new(None),
+        });
+        let backoff = Backoff::new(vhost.reconnect_min_ms, vhost.reconnect_max_ms);
+        // The configuration was judged when it was loaded; a user that has gone since is no owner.
+        let (owner, group) = (vhost.owner().ok().flatten(), vhost.group().ok().flatten());
+        let access = Access { mode: vhost.socket_mode.bits(), owner, group };
+        let socket = Self { options, device, shared: Arc::clone(&shared), backoff, access };
+        let task = tokio::spawn(async move {
+            if socket.options.server { socket.serve().await } else { socket.connect().await }
+        });
+        GuestHandle { shared, task }
+    }
+
+    /// Client mode: connects to the guest's process, again and again.
+    async fn connect(mut self) {
+        loop {
+            match Connection::connect(&self.options.path) {
+                Ok(connection) => {
+                    let since = Instant::now();
+                    self.run(connection, None).await;
+                    if since.elapsed() >= GOOD {
+                        self.backoff.reset();
+                    }
+                }
+                Err(error) => self.note_unconnected(error.to_string()),
+            }
+            tokio::time::sleep(self.backoff.next()).await;
+        }
+    }
+
+    /// Server mode: makes the socket and waits for guests.
+    async fn serve(mut self) {
+        loop {
+            let bound = Listener::bind(&self.options.path, self.access)
+                .map_err(|error| error.to_string())
+                .and_then(|bound| Ok((events_of(&bound).map_err(|error| error.to_string())?, bound)));
+            // `_bound` owns the file; it is removed when the port is closed.
+            let (listener, _bound) = match bound {
+                Ok(bound) => bound,
+                Err(reason) => {
+                    self.note_unconnected(reason);
+                    tokio::time::sleep(REBIND).await;
+                    continue;
+                }
+            };
+            self.note_unconnected("waiting for the guest's process to connect".to_owned());
+            loop {
+                match accept(&listener).await {
+                    Ok(connection) => self.run(connection, Some(&listener)).await,
+                    Err(error) => {
+                        self.note_unconnected(format!("accepting a connection: {error}"));
+                        break;
+                    }
+                }
+                tokio::time::sleep(self.backoff.first).await;
+            }
+        }
+    }
+
+    /// One session, from its first message to its end.
+    async fn run(&mut self, connection: Connection, listener: Option<&UnixListener>) {
+        let options = SessionOptions { mtu_max: self.options.mtu };
+        *self.shared.session.lock() = Some(Session::new(Arc::clone(&self.device), options));
+        {
+            let mut status = self.shared.status.lock();
+            status.state = GuestState::Connected { ready: false };
+            status.sessions += 1;
+        }
+        let port = self.options.port;
+        tracing::info!(%port, socket = %self.options.path.display(), "a guest's process connected");
+        let reason = match self.converse(connection, listener).await {
+            Ok(never) => match never {},
+            Err(reason) => reason,
+        };
+        // Takes all rings back from the workers before the guest's memory is unmapped.
+        let session = self.shared.session.lock().take();
+        drop(session);
+        match &reason {
+            End::Gone => tracing::info!(%port, "{reason}"),
+            End::Broken(_) => tracing::warn!(%port, "{reason}"),
+        }
+        let mut status = self.shared.status.lock();
+        status.state = GuestState::Unconnected { reason: reason.to_string() };
+        status.last_error = Some(reason.to_string());
+    }
+
+    async fn converse(
+        &mut self,
+        connection: Connection,
+        mut listener: Option<&UnixListener>,
+    ) -> Result<std::convert::Infallible, End> {
+        // A second descriptor of the same socket tells when there is something to read.
+        let events = connection.as_fd().try_clone_to_owned().map_err(End::broken)?;
+        let events = UnixStream::from_std(events.into()).map_err(End::broken)?;
+        let mut connection = connection;
+        let mut watch = tokio::time::interval(WATCH);
+        loop {
+            tokio::select! {
+                readable = events.readable() => {
+                    readable.map_err(End::broken)?;
+                    // One message a turn: others on this thread get theirs in between.
+                    let received = events.try_io(Interest::READABLE, || {
+                        match connection.try_receive() {
+                            Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
+                            received => Ok(received),
+                        }
+                    });
+                    let Ok(received) = received else { continue };
+                    let Some(message) = received.map_err(End::socket)? else { continue };
+                    if let Some(reply) = self.handle(message)? {
+                        connection.send(&reply.encode()).map_err(End::socket)?;
+                    }
+                }
+                _ = watch.tick() => {
+                    if let Some(violation) = self.device.take_violation() {
+                        if let Some(session) = self.shared.session.lock().as_ref() {
+                            session.signal_error(violation.queue);
+                        }
+                        return Err(End::broken(violation));
+                    }
+                }
+                second = accept_second(listener) => match second {
+                    Ok(_) => {
+                        self.shared.status.lock().sent_away += 1;
+                        tracing::warn!(port = %self.options.port, "sent a second guest away");
+                    }
+                    // It would fail again at once. Whoever waits there is seen to afterwards.
+                    Err(_) => listener = None,
+                }
+            }
+        }
+    }
+
+    fn handle(&self, message: vhost::message::Message) -> Result<Option<vhost::message::Reply>, End> {
+        let mut session = self.shared.session.lock();
+        let Some(session) = session.as_mut() else { return Err(End::Gone) };
+        let refused = session.refusal().map(str::to_owned);
+        let reply = session.handle(message).map_err(End::broken)?;
+        if let Some(refusal) = session.refusal().filter(|now| Some(*now) != refused.as_deref()) {
+            tracing::warn!(port = %self.options.port, "refused and told so: {refusal}");
+        }
+        let ready = session.is_ready();
+        let mut status = self.shared.status.lock();
+        let state = GuestState::Connected { ready };
+        if status.state != state {
+            let what = if ready { "moves frames" } else { "does not move frames any more" };
+            tracing::info!(port = %self.options.port, "the guest {what}");
+            status.state = state;
+        }
+        Ok(reply)
+    }
+
+    fn note_unconnected(&self, reason: String) {
+        let mut status = self.shared.status.lock();
+        let state = GuestState::Unconnected { reason };
+        if status.state != state {
+            if let GuestState::Unconnected { reason } = &state {
+                tracing::info!(port = %self.options.port, "{reason}");
+            }
+            status.state = state;
+        }
+    }
+}
+
+impl GuestHandle {
+    /// How far the guest has come.
+    pub(crate) fn status(&self) -> GuestStatus {
+        self.shared.status.lock().clone()
+    }
+
+    /// The present session, if there is one.
+    pub(crate) fn summary(&self) -> Option<SessionSummary> {
+        self.shared.session.lock().as_ref().map(Session::summary)
+    }
+
+    /// Ends the session and removes a socket of ours. Afterwards no ring runs.
+    pub(crate) async fn close(mut self) {
+        self.task.abort();
+        // An error here says that the task was aborted, which is what was asked for.
+        let _ = (&mut self.task).await;
+        drop(self.shared.session.lock().take());
+    }
+}
+
+impl Drop for GuestHandle {
+    /// Nobody could end the task any more.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why a session ended.
+enum End {
+    /// The guest's process closed the connection.
+    Gone,
+    /// Somebody broke a rule.
+    Broken(String),
+}
+
+impl End {
+    fn broken(error: impl std::fmt::Display) -> Self {
+        Self::Broken(error.to_string())
+    }
+
+    fn socket(error: SocketError) -> Self {
+        match error {
+            SocketError::Closed => Self::Gone,
+            other => Self::broken(other),
+        }
+    }
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the guest's process closed the connection"),
+            Self::Broken(reason) => write!(f, "the session was ended: {reason}"),
+        }
+    }
+}
+
+/// What tells that somebody connects: a second descriptor of the same socket.
+fn events_of(listener: &Listener) -> io::Result<UnixListener> {
+    let events = listener.as_fd().try_clone_to_owned()?;
+    UnixListener::from_std(events.into())
+}
+
+async fn accept(listener: &UnixListener) -> io::Result<Connection> {
+    let (stream, _) = listener.accept().await?;
+    Connection::new(stream.into_std()?)
+}
+
+/// Another guest at a socket that is taken; never, if it is not our socket.
+async fn accept_second(listener: Option<&UnixListener>) -> io::Result<Connection> {
+    match listener {
+        Some(listener) => accept(listener).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Growing pauses, each up to a quarter longer by chance, so that many ports do not try at once.
+struct Backoff {
+    first: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    fn new(min_ms: u32, max_ms: u32) -> Self {
+        let first = Duration::from_millis(min_ms.into());
+        Self { first, max: Duration::from_millis(max_ms.into()).max(first), next: first }
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.max);
+        let chance = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
+        pause + pause * chance / 1024
+    }
+
+    fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! How a DPDK device is named: by its PCI address or as a virtual device, with arguments.
+//!
+//! Only the grammar stands here, and the identity that two spellings share. Whether there is such a
+//! device, and what its arguments mean, only DPDK knows when it probes it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::problem::{Misfit, quoted};
+use crate::text::{Text, text_type};
+
+/// DPDK devargs: `0000:01:10.0`, or a virtual device such as `net_af_packet0,iface=eth1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Devargs(String);
+
+text_type!(
+    Devargs,
+    "A DPDK device: a PCI address or the name of a virtual device, then arguments after commas.",
+    "^[A-Za-z0-9_:.@-]+(,[!-~]+)?$",
+    "write a PCI address such as 0000:01:10.0 or a virtual device such as \
+     net_af_packet0,iface=eth1"
+);
+
+impl Devargs {
+    /// Octets that DPDK keeps for a device's name, less the final zero (`RTE_DEV_NAME_MAX_LEN`).
+    const NAME_LENGTH_MAX: usize = 63;
+
+    /// The whole text, as DPDK reads it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The device without its arguments, one spelling a device: what two ports cannot share.
+    pub fn device(&self) -> String {
+        let name = self.0.split(',').next().unwrap_or_default();
+        let name = name.strip_prefix("pci:").or(name.strip_prefix("vdev:")).unwrap_or(name);
+        let hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let parts: Vec<&str> = name.split([':', '.']).collect();
+        match parts[..] {
+            [bus, device, function] if [bus, device, function].into_iter().all(hex) => {
+                format!("0000:{name}").to_ascii_lowercase()
+            }
+            [domain, bus, device, function]
+                if [domain, bus, device, function].into_iter().all(hex) =>
+            {
+                name.to_ascii_lowercase()
+            }
+            _ => name.to_owned(),
+        }
+    }
+}
+
+impl FromStr for Devargs {
+    type Err = Misfit;
+
+    fn from_str(text: &str) -> Result<Self, Misfit> {
+        let misfit = || {
+            let what = format!("{} does not name a DPDK device", quoted(text));
+            Err(Misfit::new(what, Devargs::REMEDY))
+        };
+        let (name, arguments) = match text.split_once(',') {
+            Some((name, arguments)) => (name, Some(arguments)),
+            None => (text, None),
+        };
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.@-".contains(&byte);
+        // A leading dash would be read as an option where devargs become arguments of EAL.
+        if name.is_empty()
+            || name.starts_with('-')
+            || name.len() > Devargs::NAME_LENGTH_MAX
+            || !name.bytes().all(fits)
+        {
+            return misfit();
+        }
+        match arguments {
+            Some("") => misfit(),
+            Some(arguments) if !arguments.bytes().all(|byte| byte.is_ascii_graphic()) => misfit(),
+            _ => Ok(Devargs(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Devargs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_device_are_one_device() {
+        for (text, device) in [
+            ("0000:01:10.0", "0000:01:10.0"),
+            ("01:10.0", "0000:01:10.0"),
+            ("pci:0000:0A:10.0,foo=1", "0000:0a:10.0"),
+            ("net_tap0,iface=x", "net_tap0"),
+            ("vdev:net_tap0", "net_tap0"),
+            ("net_af_packet0,iface=eth1,qpairs=2", "net_af_packet0"),
+        ] {
+            assert_eq!(text.parse::<Devargs>().expect(text).device(), device);
+        }
+    }
+
+    #[test]
+    fn what_is_no_device_is_refused() {
+        let long = "x".repeat(64);
+        for bad in ["", ",iface=x", "net_tap0,", "net tap0", "-l", "net_tap0,a b", "a\nb", &long] {
+            let message = bad.parse::<Devargs>().expect_err(bad).to_string();
+            assert!(
+                message.ends_with(
+                    " does not name a DPDK device; write a PCI address such as 0000:01:10.0 or a \
+                     virtual device such as net_af_packet0,iface=eth1"
+                ),
+                "{message}"
+            );
+        }
+    }
+}

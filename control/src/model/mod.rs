@@ -1,0 +1,29 @@
+//! The objects of desired and actual state: their types, their grammar, and who may be in force.
+//!
+//! One model serves every store. An object is judged alone first (`from_json` of its type), then among
+//! the others ([`Desired`]); both are pure functions, so the daemon, `viaduct check` and the commands
+//! that edit a store say the same. Nothing here touches a file, a socket or a frame.
+
+mod clash;
+mod desired;
+mod devargs;
+mod ids;
+mod mac;
+mod network;
+mod port;
+mod state;
+#[cfg(test)]
+mod tests;
+mod vlan;
+
+pub use desired::{Desired, RawValue, Site};
+pub use devargs::Devargs;
+pub use ids::{HostName, Name, NetworkUuid, PhysnetName, PortUuid};
+pub use mac::Mac;
+pub use network::{Network, Segment};
+pub(crate) use port::socket_path_misfit;
+pub use port::{Attachment, Port, SocketMode, SocketName};
+pub(crate) use state::json;
+pub use state::{ActualState, AliveState, PhysnetState, PortState, Status};
+pub(crate) use vlan::{RANGE_REMEDY, parse_range};
+pub use vlan::{Vid, VlanRanges};

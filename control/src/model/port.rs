@@ -1,0 +1,234 @@
+//! A port: where something is attached to a network of this host.
+//!
+//! Only what this version honours is a field; anything else is refused with the list of what is known,
+//! so that nobody believes in a filter that is not there.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Devargs, Mac, Name, NetworkUuid};
+use crate::fields::Fields;
+use crate::problem::{Fault, Misfit, quoted};
+use crate::text::{Text, text_type};
+
+/// A port, as `nodes/<host>/ports/<uuid>` holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Port {
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The network that the port is on.
+    pub network: NetworkUuid,
+    /// What is attached: `kind` and what belongs to it.
+    #[serde(flatten)]
+    pub attachment: Attachment,
+    /// Whether the port passes frames. A port that is not up stays attached, but neither receives nor
+    /// sends.
+    #[serde(default = "yes")]
+    pub admin_up: bool,
+}
+
+/// What is attached to the switch by a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Attachment {
+    /// A guest, by a vhost-user socket.
+    VhostUser {
+        /// The guest's address.
+        mac: Mac,
+        /// The socket: a name under the configured socket directory, or an absolute path.
+        socket: SocketName,
+        /// Who makes the socket.
+        #[serde(default)]
+        mode: SocketMode,
+        /// Pairs of queues that the guest may use, at most.
+        #[serde(default = "default_queues")]
+        #[schemars(range(min = 1, max = 16))]
+        queues: u16,
+    },
+    /// A DPDK ethernet device.
+    Ethdev {
+        /// The address of the one station behind the device, if there is just one. Without, addresses
+        /// are learned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<Mac>,
+        /// The device.
+        device: Devargs,
+    },
+}
+
+/// Who makes a vhost-user socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SocketMode {
+    /// The guest's VMM makes it (QEMU: `server=on`); we connect, and connect again when it returns.
+    #[default]
+    Client,
+    /// We make it; the VMM connects.
+    Server,
+}
+
+impl Port {
+    /// Most pairs of queues that a port can have.
+    pub const QUEUES_MAX: u16 = 16;
+
+    /// The address that belongs to the port, if one is known.
+    pub fn mac(&self) -> Option<Mac> {
+        match &self.attachment {
+            Attachment::VhostUser { mac, .. } => Some(*mac),
+            Attachment::Ethdev { mac, .. } => *mac,
+        }
+    }
+
+    /// Where the port's socket is, if it has one; relative names are under `directory`.
+    pub fn socket_path(&self, directory: &Path) -> Option<PathBuf> {
+        match &self.attachment {
+            Attachment::VhostUser { socket, .. } => Some(socket.path(directory)),
+            Attachment::Ethdev { .. } => None,
+        }
+    }
+
+    /// Reads a port, or says all that is wrong with it.
+    pub(crate) fn from_json(bytes: &[u8]) -> Result<Port, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let port = Fields::from_json(bytes, "a port", &mut faults).and_then(Port::read);
+        match port {
+            Some(port) if faults.is_empty() => Ok(port),
+            _ => Err(faults),
+        }
+    }
+
+    fn read(mut fields: Fields<'_>) -> Option<Port> {
+        let name = fields.text("name");
+        fields.require("network", "write the UUID of the network that the port is on");
+        let network = fields.text("network");
+        let attachment = Attachment::read(&mut fields);
+        let admin_up = fields.flag("admin_up").unwrap_or(true);
+        fields.finish();
+        Some(Port { name, network: network?, attachment: attachment?, admin_up })
+    }
+}
+
+impl Attachment {
+    /// How the kind is written.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Attachment::VhostUser { .. } => "vhost-user",
+            Attachment::Ethdev { .. } => "ethdev",
+        }
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Attachment> {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            VhostUser,
+            Ethdev,
+        }
+        fields.require("kind", "write `vhost-user` or `ethdev`");
+        let kinds = [("vhost-user", Kind::VhostUser), ("ethdev", Kind::Ethdev)];
+        let Some(kind) = fields.choice("kind", &kinds) else {
+            // Which fields belong here is not known; the kind's own fault is enough.
+            fields.pass_over(&["mac", "socket", "mode", "queues", "device"]);
+            return None;
+        };
+        match kind {
+            Kind::VhostUser => {
+                fields.subject.push_str(" of kind `vhost-user`");
+                fields.require("mac", "write the guest's MAC address");
+                let need_socket = "write a name under the socket directory, or an absolute path";
+                fields.require("socket", need_socket);
+                let (mac, socket) = (fields.text("mac"), fields.text("socket"));
+                let modes = [("client", SocketMode::Client), ("server", SocketMode::Server)];
+                let mode = fields.choice("mode", &modes).unwrap_or_default();
+                let most = Port::QUEUES_MAX.into();
+                let queues = fields.number("queues", 1..=most).unwrap_or(default_queues());
+                Some(Attachment::VhostUser { mac: mac?, socket: socket?, mode, queues })
+            }
+            Kind::Ethdev => {
+                fields.subject.push_str(" of kind `ethdev`");
+                fields.require("device", Devargs::REMEDY);
+                let mac = fields.text("mac");
+                Some(Attachment::Ethdev { mac, device: fields.text("device")? })
+            }
+        }
+    }
+}
+
+fn default_queues() -> u16 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Where a vhost-user socket is: a path under the configured socket directory, or an absolute one.
+///
+/// It has no `.`, `..` or empty parts, so that two names of one socket are one text, and nothing
+/// leaves the socket directory by accident.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketName(String);
+
+text_type!(
+    SocketName,
+    "The path of a socket: relative to the configured socket directory, or absolute.",
+    "^[^\\x00-\\x1f\\x7f]{1,107}$",
+    "write a name such as guest1.sock, or an absolute path, without `.` and `..` in it"
+);
+
+impl SocketName {
+    /// Octets of a path that the kernel takes: `sun_path` of unix(7) less its final zero.
+    pub const PATH_LENGTH_MAX: usize = 107;
+
+    /// The name as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path, given where relative names are.
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        directory.join(&self.0)
+    }
+}
+
+/// Why the kernel will not take this path for a socket.
+pub(crate) fn socket_path_misfit(path: &Path) -> Option<Misfit> {
+    let length = path.as_os_str().len();
+    let most = SocketName::PATH_LENGTH_MAX;
+    (length > most).then(|| {
+        Misfit::new(
+            format!("{} is {length} octets long", quoted(&path.display().to_string())),
+            format!("choose a socket path of at most {most} octets: the kernel takes no more"),
+        )
+    })
+}
+
+impl FromStr for SocketName {
+    type Err = Misfit;
+
+    fn from_str(text: &str) -> Result<Self, Misfit> {
+        if let Some(misfit) = socket_path_misfit(Path::new(text)) {
+            return Err(misfit);
+        }
+        let relative = text.strip_prefix('/').unwrap_or(text);
+        // Path::components drops inner `.`, empty parts and a final slash, so the parts are looked at
+        // as text as well.
+        let plain = relative.split('/').all(|part| !part.is_empty() && part != ".")
+            && Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
+        if plain && !text.chars().any(char::is_control) {
+            return Ok(SocketName(text.to_owned()));
+        }
+        Err(Misfit::new(format!("{} is not the path of a socket", quoted(text)), Self::REMEDY))
+    }
+}
+
+impl fmt::Display for SocketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

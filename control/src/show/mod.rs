@@ -1,0 +1,22 @@
+//! What `viaduct show` asks and what the daemon answers, over a unix socket.
+//!
+//! ```text
+//! view      what can be shown: plain values             server   the daemon's end of the socket
+//! protocol  a question and its answer, as JSON lines    client   the command's end
+//! ```
+//!
+//! One connection carries one question and one answer, a line of JSON each way, so that a socket tool
+//! and a JSON reader are a client already. Questions change nothing: whoever may connect may look, and
+//! no more. How an answer looks to people is the program's to say, and not told here.
+
+pub mod client;
+mod from;
+mod protocol;
+pub mod server;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use client::{AskError, ask};
+pub use protocol::{Answer, Query};
+pub use server::{BindError, Request, Server};

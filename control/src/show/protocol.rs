@@ -1,0 +1,187 @@
+//! A question and its answer, as lines of JSON.
+//!
+//! ```text
+//! {"query":"fdb","network":"6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d"}
+//! {"version":"0.1.0","answer":{"fdb":{"statistics":{…},"entries":[…]}}}
+//! {"version":"0.1.0","refusal":"…"}
+//! ```
+//!
+//! Command and daemon may be of different versions: the daemon runs on while the program is replaced
+//! on disk. A question that this version does not know in full is refused, never answered in part (a
+//! filter that is passed over shows the wrong thing); an answer with more in it than this version
+//! knows is read, and one that lacks something is told with both versions.
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::view::{
+    DomainView, DropView, ErrorView, FdbView, PortView, Summary, VhostView, WorkerView,
+};
+use crate::model::{NetworkUuid, PortUuid};
+
+/// The version of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Octets that a question may have, far above any.
+pub(super) const QUERY_OCTETS_MAX: usize = 4096;
+
+/// Octets that an answer may have: about a million addresses of the forwarding database.
+pub(super) const ANSWER_OCTETS_MAX: usize = 256 << 20;
+
+/// What can be asked. The empty braces are there so that serde refuses fields which it does not know;
+/// for plain unit variants it passes them over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "query", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Query {
+    /// The daemon at a glance.
+    Summary {},
+    /// All ports and uplinks.
+    Ports {},
+    /// All bridge domains.
+    Domains {},
+    /// The forwarding database.
+    Fdb {
+        /// Only the addresses of this network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<NetworkUuid>,
+    },
+    /// The vhost-user side of ports.
+    Vhost {
+        /// Only of this port.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<PortUuid>,
+    },
+    /// All workers.
+    Workers {},
+    /// All drops, by port and reason.
+    Drops {},
+    /// All that is wrong with desired state.
+    Errors {},
+}
+
+/// What is answered, each variant to the question of its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// The daemon at a glance.
+    Summary(Box<Summary>),
+    /// Ports and uplinks.
+    Ports(Vec<PortView>),
+    /// Bridge domains.
+    Domains(Vec<DomainView>),
+    /// The forwarding database.
+    Fdb(FdbView),
+    /// The vhost-user side of ports.
+    Vhost(Vec<VhostView>),
+    /// Workers.
+    Workers(Vec<WorkerView>),
+    /// Drops that happened: reasons for which nothing was dropped at a port may be left out.
+    Drops(Vec<DropView>),
+    /// What is wrong with desired state.
+    Errors(Vec<ErrorView>),
+}
+
+/// What comes back for a question: an answer, or why there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Reply {
+    /// The daemon's version.
+    pub version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+}
+
+/// What every version's reply has.
+#[derive(Deserialize)]
+pub(super) struct Sender {
+    pub version: String,
+}
+
+impl Query {
+    /// Reads a question, or says why it is none.
+    pub(super) fn parse(line: &[u8]) -> Result<Query, String> {
+        serde_json::from_slice(line).map_err(|error| {
+            format!(
+                "viaduct {VERSION} does not understand the question: {error}; ask with the \
+                 `viaduct` of the version that runs, or restart the daemon after an update"
+            )
+        })
+    }
+
+    /// The question as a line.
+    pub(super) fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).expect("a question is JSON: names and UUIDs");
+        line.push(b'\n');
+        line
+    }
+}
+
+impl Reply {
+    pub fn answer(answer: Answer) -> Reply {
+        Reply { version: VERSION.to_owned(), answer: Some(answer), refusal: None }
+    }
+
+    pub fn refusal(why: impl Into<String>) -> Reply {
+        Reply { version: VERSION.to_owned(), answer: None, refusal: Some(why.into()) }
+    }
+
+    /// The reply as a line, or a refusal as a line if it would be longer than an answer may be.
+    pub fn line(&self) -> Vec<u8> {
+        self.line_within(ANSWER_OCTETS_MAX)
+    }
+
+    fn line_within(&self, most: usize) -> Vec<u8> {
+        let mut line = Bounded { octets: Vec::new(), most };
+        let written = serde_json::to_writer(&mut line, self);
+        let Bounded { octets: mut line, .. } = line;
+        if let Err(error) = written {
+            // What else can fail is a path that is not UTF-8, and paths come from texts.
+            let why = format!("{error}; ask for less: `viaduct show fdb --network X`");
+            line = serde_json::to_vec(&Reply::refusal(why)).expect("two texts are JSON");
+        }
+        line.push(b'\n');
+        line
+    }
+}
+
+/// Takes octets up to a bound.
+struct Bounded {
+    octets: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if self.octets.len() + octets.len() > self.most {
+            return Err(io::Error::other(format!("the answer is over {} octets", self.most)));
+        }
+        self.octets.extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_long_becomes_a_refusal() {
+        let reply = Reply::answer(Answer::Ports(Vec::new()));
+        let line = String::from_utf8(reply.line_within(100)).expect("JSON");
+        assert_eq!(line, format!("{{\"version\":\"{VERSION}\",\"answer\":{{\"ports\":[]}}}}\n"));
+        let line = String::from_utf8(reply.line_within(20)).expect("JSON");
+        assert_eq!(
+            line,
+            format!(
+                "{{\"version\":\"{VERSION}\",\"refusal\":\"the answer is over 20 octets; ask for \
+                 less: `viaduct show fdb --network X`\"}}\n"
+            )
+        );
+    }
+}

@@ -1,0 +1,431 @@
+//! What can be shown, as plain values.
+//!
+//! These are the shapes of `viaduct show --json`, hence an interface: a field may be added, but keeps
+//! its name and meaning. Counters are exact here and count since the daemon's start or the object's
+//! attachment, whichever came later; only tables for people round. A field that is not known is null.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{HostName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status};
+
+/// A network by its identity, and what people call it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NetworkRef {
+    /// The network.
+    pub uuid: NetworkUuid,
+    /// Its name, if it has one.
+    pub name: Option<Name>,
+}
+
+/// A port by its identity, and what people call it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PortRef {
+    /// A port of desired state.
+    Port {
+        /// The port.
+        uuid: PortUuid,
+        /// Its name, if it has one.
+        name: Option<Name>,
+    },
+    /// The port to a wire, which the configuration makes.
+    Uplink {
+        /// The wire.
+        physnet: PhysnetName,
+    },
+}
+
+/// A port, or the uplink to a wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    /// Which one.
+    #[serde(flatten)]
+    pub port: PortRef,
+    /// What is attached by it.
+    pub kind: PortKind,
+    /// The number that workers know it by, while it is attached.
+    pub number: Option<u16>,
+    /// The network it is on; an uplink serves many.
+    pub network: Option<NetworkRef>,
+    /// Its address, if one is known.
+    pub mac: Option<Mac>,
+    /// Whether it works.
+    pub status: Status,
+    /// Why it does not, when it does not.
+    pub reason: Option<String>,
+    /// Whether it is meant to pass frames.
+    pub admin_up: bool,
+    /// The path of its socket (kind `vhost-user`).
+    pub socket: Option<PathBuf>,
+    /// Its DPDK device (kinds `ethdev` and `uplink`).
+    pub device: Option<String>,
+    /// Pairs of queues in use.
+    pub queues: u16,
+    /// The numbers of the workers that poll it.
+    pub workers: Vec<u16>,
+    /// Frames received from it.
+    pub received_frames: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Frames sent to it.
+    pub sent_frames: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Frames dropped here, whatever the reason and the side.
+    pub dropped_frames: u64,
+    /// Frames received from it that were flooded.
+    pub flooded_frames: u64,
+    /// Addresses that are learned behind it now.
+    pub learned: u32,
+}
+
+/// What is attached by a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortKind {
+    /// A guest, by a vhost-user socket.
+    VhostUser,
+    /// A DPDK ethernet device.
+    Ethdev,
+    /// A wire, by a DPDK ethernet device.
+    Uplink,
+    /// Not known: the port was refused, perhaps for that.
+    Unknown,
+}
+
+/// A bridge domain: a network that has a port on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainView {
+    /// The network.
+    #[serde(flatten)]
+    pub network: NetworkRef,
+    /// The number that workers know it by, while it has one.
+    pub number: Option<u16>,
+    /// How it leaves the host.
+    #[serde(flatten)]
+    pub segment: SegmentView,
+    /// The largest payload of a frame, in octets.
+    pub mtu: u16,
+    /// Whether addresses are learned from frames.
+    pub learning: bool,
+    /// Whether frames to unknown unicast addresses go to all ports.
+    pub flooding: bool,
+    /// Its ports, the uplink among them.
+    pub members: Vec<PortRef>,
+    /// Addresses that are learned in it now.
+    pub learned: u32,
+}
+
+/// How a network leaves the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SegmentView {
+    /// Tagged, on a physnet.
+    Vlan {
+        /// The wire.
+        physnet: PhysnetName,
+        /// The VLAN on it.
+        vlan: u16,
+    },
+    /// Untagged, on a physnet.
+    Flat {
+        /// The wire.
+        physnet: PhysnetName,
+    },
+    /// Not at all.
+    Local,
+}
+
+/// The forwarding database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbView {
+    /// Its size, and counts since start, of all networks.
+    pub statistics: FdbStatisticsView,
+    /// The addresses that are known now, those of desired state among them.
+    pub entries: Vec<FdbEntryView>,
+}
+
+/// Counts of the forwarding database since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbStatisticsView {
+    /// Places taken by learned addresses.
+    pub entries: u64,
+    /// Places for learned addresses.
+    pub capacity: u64,
+    /// Whether it lies on huge pages.
+    pub huge_pages: bool,
+    /// Addresses admitted.
+    pub learned: u64,
+    /// Addresses that were heard on another port than before.
+    pub moved: u64,
+    /// Addresses that had to make room.
+    pub evicted: u64,
+    /// Addresses forgotten after their time.
+    pub aged: u64,
+    /// Addresses not admitted since their port or network has its quota.
+    pub over_quota: u64,
+    /// Addresses not admitted since no other port had more.
+    pub no_room: u64,
+    /// Addresses put off to a later frame.
+    pub deferred: u64,
+    /// Moves refused since the address moves too often.
+    pub damped: u64,
+}
+
+/// Where one address is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbEntryView {
+    /// The network.
+    pub network: NetworkRef,
+    /// The address.
+    pub mac: Mac,
+    /// The port it is behind.
+    pub port: PortRef,
+    /// Seconds since it was heard, to within an eighth of the ageing time; none for a static one.
+    pub age_seconds: Option<u32>,
+    /// How it came to be known.
+    pub origin: FdbOrigin,
+}
+
+/// How an address came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FdbOrigin {
+    /// From a frame's source.
+    Learned,
+    /// From desired state; it does not age.
+    Static,
+}
+
+/// The vhost-user side of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VhostView {
+    /// Which port.
+    #[serde(flatten)]
+    pub port: PortRef,
+    /// The path of its socket.
+    pub socket: PathBuf,
+    /// Who makes the socket.
+    pub mode: SocketModeView,
+    /// How far it has come.
+    pub state: VhostState,
+    /// Why it is not ready, when it is not.
+    pub reason: Option<String>,
+    /// Device features that were accepted, by name; null before they were negotiated.
+    pub features: Option<Vec<String>>,
+    /// Protocol features that were accepted, by name.
+    pub protocol_features: Vec<String>,
+    /// The device status that the driver wrote (virtio 1.2 §2.1).
+    pub driver_status: u8,
+    /// The MTU that the guest is told, if its VMM said.
+    pub mtu: Option<u16>,
+    /// The guest's memory.
+    pub memory: Vec<RegionView>,
+    /// The rings that the guest's VMM has said anything about.
+    pub rings: Vec<RingView>,
+    /// Sessions since the port was attached, this one included.
+    pub sessions: u64,
+    /// Why the last session ended, or what a worker found wrong with the guest's rings.
+    pub last_error: Option<String>,
+    /// What was refused last while this session went on.
+    pub refusal: Option<String>,
+}
+
+/// Who makes a vhost-user socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SocketModeView {
+    /// The guest's VMM.
+    Client,
+    /// The switch.
+    Server,
+}
+
+/// How far a vhost-user port has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VhostState {
+    /// No VMM is connected.
+    Unconnected,
+    /// A VMM is connected, but the guest's driver does not run yet.
+    Connected,
+    /// At least one pair of queues moves frames both ways.
+    Ready,
+}
+
+/// A region of a guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionView {
+    /// Where the guest sees it.
+    pub guest_address: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A ring of a guest's device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingView {
+    /// As virtio numbers them: even ones go to the guest, odd ones come from it.
+    pub queue: u16,
+    /// Entries; null before the VMM said.
+    pub size: Option<u16>,
+    /// Whether it moves, and if not, what it waits for.
+    pub state: String,
+    /// A disabled ring to the guest gets nothing; what a disabled one from it has is thrown away.
+    pub enabled: bool,
+    /// The next entry of the available ring.
+    pub next_available: u16,
+    /// The next entry of the used ring, if it runs.
+    pub next_used: Option<u16>,
+    /// Frames moved.
+    pub frames: u64,
+    /// Their bytes, without net headers.
+    pub bytes: u64,
+    /// Frames dropped since the guest had made no buffer available.
+    pub full: u64,
+    /// Frames dropped since none of the guest's buffers could hold them.
+    pub too_big: u64,
+    /// Frames taken from a disabled ring and thrown away.
+    pub discarded: u64,
+    /// Interrupts sent to the driver.
+    pub kicks: u64,
+}
+
+/// A worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its number.
+    pub number: u16,
+    /// The CPU that it is pinned to.
+    pub core: u32,
+    /// The longest that it sleeps when idle, in microseconds; null if it polls on.
+    pub sleep_max_us: Option<u32>,
+    /// The receive queues that it polls, by their ports.
+    pub rxqs: Vec<PortRef>,
+    /// What it has done.
+    #[serde(flatten)]
+    pub work: Work,
+    /// Cycles spent on polls that found frames, of all cycles, in percent.
+    pub busy_percent: f64,
+    /// Cycles spent on a frame on average; null before the first.
+    pub cycles_per_frame: Option<f64>,
+    /// Frames in a burst on average; null before the first.
+    pub burst_mean: Option<f64>,
+}
+
+/// What a worker has done since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Cycles of the time-stamp counter that passed.
+    pub cycles: u64,
+    /// Those spent on polls that found frames.
+    pub busy_cycles: u64,
+    /// Iterations of the poll loop.
+    pub polls: u64,
+    /// Those that found at least one frame.
+    pub busy_polls: u64,
+    /// Frames received.
+    pub frames: u64,
+    /// Times that it slept.
+    pub rests: u64,
+    /// Bursts by size: 1, 2–3, 4–7, 8–15, 16–31, 32–63, 64.
+    pub bursts: [u64; 7],
+}
+
+/// Frames that were dropped at one port for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropView {
+    /// The port that they are counted at.
+    pub port: PortRef,
+    /// Why, by name.
+    pub reason: String,
+    /// Whether they came from the port or were to go to it.
+    pub side: Side,
+    /// How many.
+    pub frames: u64,
+    /// What the reason means and what to do about it.
+    pub help: String,
+}
+
+/// The side of a port that a drop is counted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The frame came from the port.
+    Ingress,
+    /// The frame was to go to the port.
+    Egress,
+}
+
+/// One thing that is wrong with what somebody wrote: a [`Problem`](crate::problem::Problem).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// What is wrong: the key of an object, or the path of a file or directory.
+    pub object: String,
+    /// Line in the file, counted from 1, where the format tells it.
+    pub line: Option<usize>,
+    /// Path of the field inside the object; empty for the whole object.
+    pub field: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Whether the object, or its new value, is not in force because of it.
+    pub severity: Severity,
+}
+
+/// How much a problem weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The object, or the new value of it, is not in force.
+    Error,
+    /// The object is in force, or nothing on this host depends on it.
+    Warning,
+}
+
+/// The daemon at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The host that it runs for.
+    pub host: HostName,
+    /// Seconds since it was started.
+    pub uptime_seconds: u64,
+    /// Where desired state is read: `directory /var/lib/viaduct`.
+    pub store: String,
+    /// Seconds since desired state last changed; null if it never did.
+    pub changed_seconds: Option<u64>,
+    /// The CPUs of the workers, in the order of their numbers.
+    pub cores: Vec<u32>,
+    /// Bridge domains.
+    pub domains: u32,
+    /// Uplinks by status.
+    pub uplinks: Counts,
+    /// Ports by status, without uplinks.
+    pub ports: Counts,
+    /// Problems of desired state that keep an object, or its new value, out of force.
+    pub errors: u32,
+    /// Other problems.
+    pub warnings: u32,
+}
+
+/// Objects by status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// They pass frames.
+    pub ready: u32,
+    /// The other side has not come yet.
+    pub waiting: u32,
+    /// They are switched off, or their link is down.
+    pub down: u32,
+    /// Their desired value cannot be in force.
+    pub refused: u32,
+    /// Their desired value could not be carried out.
+    pub failed: u32,
+}

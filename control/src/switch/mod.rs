@@ -1,0 +1,214 @@
+//! The switch as the control thread holds it: what is attached, and how desired state changes that.
+//!
+//! [`Switch::apply`] takes desired state and applies the difference to what is there. Its order is
+//! always safe: what goes is unpublished, then its queues are taken from the workers, then it is
+//! closed; what comes is opened, its queues are given to workers, then it is published. What did
+//! not change is not touched.
+
+mod ports;
+mod report;
+mod uplinks;
+pub(crate) mod views;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataplane::clock::{Clock, cycles};
+use dataplane::dpdk::{Eal, EalError, EalOptions, Mempool, PoolError};
+use dataplane::fdb::{Fdb, FdbOptions};
+use dataplane::idle::IdlePolicy;
+use dataplane::port::TxPort;
+use dataplane::snapshot::{DOMAINS_MAX, DomainId, PORTS_MAX, Plan, PortId};
+
+use crate::compile::{Attached, compile, used_networks};
+use crate::config::Config;
+use crate::crew::{Crew, CrewError};
+use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
+use crate::numbers::Numbers;
+use ports::LivePort;
+use uplinks::Uplink;
+
+/// How long to wait before a device that could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How often addresses that were not heard are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// See the [module's head](self).
+pub(crate) struct Switch {
+    config: Config,
+    eal: &'static Eal,
+    pool: Mempool,
+    fdb: Arc<Fdb>,
+    clock: Clock,
+    crew: Crew,
+    seed: u64,
+    started: Instant,
+    swept: Instant,
+    desired: Desired,
+    attached: Attached,
+    port_numbers: Numbers,
+    domain_numbers: Numbers,
+    ports: BTreeMap<PortUuid, LivePort>,
+    uplinks: BTreeMap<PhysnetName, Uplink>,
+}
+
+/// Why the switch could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// DPDK.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// Memory for frames.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The workers.
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+}
+
+impl Switch {
+    /// Starts DPDK and the workers, and opens the physnets. Nothing is switched yet.
+    pub(crate) async fn start(config: Config) -> Result<Self, StartError> {
+        let eal: &'static Eal = Box::leak(Box::new(Eal::start(&EalOptions {
+            hugepages: config.dpdk.hugepages,
+            memory_mib: config.dpdk.memory_mib,
+            file_prefix: format!("viaduct-{}", std::process::id()),
+            extra_args: config.dpdk.args.clone(),
+        })?));
+        let dpdk = &config.dpdk;
+        let pool = Mempool::create(eal, "frames", dpdk.pool_frames, dpdk.frame_bytes, None)?;
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let fdb = Arc::new(Fdb::new(FdbOptions {
+            entries: config.fdb.entries as usize,
+            ageing_seconds: config.fdb.ageing_seconds,
+            port_quota: config.fdb.port_quota,
+            domain_quota: config.fdb.domain_quota,
+            seed,
+        }));
+        let clock = Clock::calibrate();
+        let idle = config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| {
+            IdlePolicy::Sleep { max }
+        });
+        let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
+        let now = Instant::now();
+        let mut switch = Self {
+            config,
+            eal,
+            pool,
+            fdb,
+            clock,
+            crew,
+            seed,
+            started: now,
+            swept: now,
+            desired: Desired::default(),
+            attached: Attached::default(),
+            port_numbers: Numbers::below(PORTS_MAX),
+            domain_numbers: Numbers::below(DOMAINS_MAX),
+            ports: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
+        };
+        switch.add_uplinks();
+        switch.open_waiting().await;
+        Ok(switch)
+    }
+
+    /// The machine's configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is in force.
+    pub(crate) fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// Puts desired state in force. See the [module's head](self) for the order.
+    pub(crate) async fn apply(&mut self, desired: Desired) {
+        let moved: Vec<_> = self.moved_ports(&desired).collect();
+        let closing = self.take_closing(&desired);
+        let departing = self.renumber_domains(&desired);
+        self.desired = desired;
+        self.add_ports();
+
+        // Whatever goes is gone from the workers' view before anything of it is taken apart.
+        if !closing.is_empty() || !departing.is_empty() || !moved.is_empty() {
+            self.publish().await;
+        }
+        for port in moved {
+            self.fdb.flush_port(port);
+        }
+        for (uuid, port) in closing {
+            self.close(uuid, port).await;
+        }
+        for domain in departing {
+            self.fdb.flush_domain(domain);
+            self.domain_numbers.give_back(domain.index());
+        }
+        self.open_waiting().await;
+        self.publish().await;
+    }
+
+    /// What is due now and then: devices that failed are tried again, old addresses forgotten.
+    pub(crate) async fn tick(&mut self) {
+        if self.open_waiting().await {
+            self.publish().await;
+        }
+        if self.swept.elapsed() >= SWEEP {
+            self.swept = Instant::now();
+            self.fdb.sweep(self.clock.seconds(cycles()));
+        }
+    }
+
+    /// Takes everything apart, guests first.
+    pub(crate) async fn stop(mut self) {
+        self.desired = Desired::default();
+        self.attached.ports.clear();
+        self.attached.uplinks.clear();
+        self.publish().await;
+        for (uuid, port) in std::mem::take(&mut self.ports) {
+            self.close(uuid, port).await;
+        }
+        for (name, uplink) in std::mem::take(&mut self.uplinks) {
+            tracing::debug!(physnet = %name, "closing the uplink");
+            self.crew.detach(uplink.id()).await;
+        }
+        self.crew.stop();
+    }
+
+    /// Gives numbers to the networks that came into use, and returns those that went out of it.
+    fn renumber_domains(&mut self, desired: &Desired) -> Vec<DomainId> {
+        let used: Vec<NetworkUuid> = used_networks(desired).map(|(uuid, _)| uuid).collect();
+        let departing: Vec<_> = self.attached.domains.keys().copied().collect();
+        let departing = departing.into_iter().filter(|uuid| used.binary_search(uuid).is_err());
+        let departing = departing.filter_map(|uuid| self.attached.domains.remove(&uuid)).collect();
+        for uuid in used {
+            if self.attached.domains.contains_key(&uuid) {
+                continue;
+            }
+            match self.domain_numbers.take().and_then(DomainId::new) {
+                Some(id) => drop(self.attached.domains.insert(uuid, id)),
+                None => tracing::error!(network = %uuid, "more than {DOMAINS_MAX} networks in use"),
+            }
+        }
+        departing
+    }
+
+    async fn publish(&mut self) {
+        let snapshot = compile(&self.desired, &self.attached, self.seed);
+        let mut egress: Vec<Option<Arc<dyn TxPort>>> = Vec::new();
+        let mut set = |id: PortId, port: Option<Arc<dyn TxPort>>| {
+            egress.resize_with(egress.len().max(id.index() + 1), || None);
+            egress[id.index()] = port;
+        };
+        for port in self.ports.values() {
+            set(port.id(), port.egress());
+        }
+        for uplink in self.uplinks.values() {
+            set(uplink.id(), uplink.egress());
+        }
+        self.crew.publish(Plan { snapshot, egress }).await;
+    }
+}

@@ -1,0 +1,185 @@
+//! Ports of this host: opened when desired state names them, closed when it no longer does.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dataplane::port::{Rxq, TxPort};
+use dataplane::snapshot::PortId;
+use vhost::Device;
+
+use super::{RETRY, Switch};
+use crate::guest::{GuestHandle, GuestOptions, GuestSocket};
+use crate::model::{Attachment, Desired, Port, PortUuid, SocketMode};
+use crate::wire::{Opened, Wire};
+
+/// A port that exists, in whatever state.
+pub(super) struct LivePort {
+    id: PortId,
+    /// As it was attached; what can change without reopening is read from desired state.
+    attachment: Attachment,
+    link: Link,
+}
+
+/// What is behind a port.
+pub(super) enum Link {
+    /// A guest's vhost-user socket.
+    Guest { device: Arc<Device>, socket: GuestHandle },
+    /// A DPDK device.
+    Wire { wire: Wire, egress: Arc<dyn TxPort> },
+    /// Nothing, since it could not be opened.
+    Waiting { reason: String, again: Instant },
+}
+
+impl LivePort {
+    pub(super) fn id(&self) -> PortId {
+        self.id
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(super) fn egress(&self) -> Option<Arc<dyn TxPort>> {
+        match &self.link {
+            Link::Guest { device, .. } => Some(Arc::clone(device) as Arc<dyn TxPort>),
+            Link::Wire { egress, .. } => Some(Arc::clone(egress)),
+            Link::Waiting { .. } => None,
+        }
+    }
+}
+
+impl Switch {
+    /// Ports that go to another network. What was learned of them is not true any more.
+    pub(super) fn moved_ports(&self, desired: &Desired) -> impl Iterator<Item = PortId> {
+        self.ports.iter().filter_map(|(uuid, live)| {
+            let (old, new) = (self.desired.ports.get(uuid)?, desired.ports.get(uuid)?);
+            (old.network != new.network).then_some(live.id)
+        })
+    }
+
+    /// Takes out the ports that are to be closed: gone, or attached in another way.
+    pub(super) fn take_closing(&mut self, desired: &Desired) -> Vec<(PortUuid, LivePort)> {
+        let closing: Vec<_> = self
+            .ports
+            .iter()
+            .filter(|(uuid, live)| {
+                let wanted = desired.ports.get(uuid).map(|port| &port.attachment);
+                !wanted.is_some_and(|wanted| same_link(wanted, &live.attachment))
+            })
+            .map(|(uuid, _)| *uuid)
+            .collect();
+        let take = |uuid: PortUuid| {
+            self.attached.ports.remove(&uuid);
+            Some((uuid, self.ports.remove(&uuid)?))
+        };
+        closing.into_iter().filter_map(take).collect()
+    }
+
+    /// Takes a port apart that is no longer published.
+    pub(super) async fn close(&mut self, uuid: PortUuid, port: LivePort) {
+        self.crew.detach(port.id).await;
+        self.fdb.flush_port(port.id);
+        if let Link::Guest { socket, .. } = port.link {
+            socket.close().await;
+        }
+        self.port_numbers.give_back(port.id.index());
+        tracing::info!(port = %uuid, "closed the port");
+    }
+
+    /// Makes a place for each port that desired state names and that does not exist yet.
+    pub(super) fn add_ports(&mut self) {
+        for (uuid, port) in &self.desired.ports {
+            if self.ports.contains_key(uuid) {
+                continue;
+            }
+            let Some(id) = self.port_numbers.take().and_then(PortId::new) else {
+                tracing::error!(port = %uuid, "this host has as many ports as it can have");
+                continue;
+            };
+            let link = Link::Waiting { reason: String::new(), again: Instant::now() };
+            let attachment = port.attachment.clone();
+            self.ports.insert(*uuid, LivePort { id, attachment, link });
+        }
+    }
+
+    /// Opens whatever waits for it and whose time has come. Returns whether anything was opened.
+    pub(super) async fn open_waiting(&mut self) -> bool {
+        let mut any = self.open_uplinks().await;
+        let due = |live: &LivePort| match &live.link {
+            Link::Waiting { again, .. } => *again <= Instant::now(),
+            _ => false,
+        };
+        let due: Vec<_> =
+            self.ports.iter().filter(|(_, live)| due(live)).map(|(uuid, _)| *uuid).collect();
+        for uuid in due {
+            let (Some(port), Some(live)) = (self.desired.ports.get(&uuid), self.ports.get(&uuid))
+            else {
+                continue;
+            };
+            let (id, before) = (live.id, &live.link);
+            let link = match self.open(uuid, id, port) {
+                Ok((link, rxqs)) => {
+                    tracing::info!(port = %uuid, kind = port.attachment.kind(), "opened the port");
+                    for rxq in rxqs {
+                        self.crew.attach(rxq).await;
+                    }
+                    self.attached.ports.insert(uuid, id);
+                    any = true;
+                    link
+                }
+                Err(reason) => {
+                    if !matches!(before, Link::Waiting { reason: before, .. } if *before == reason) {
+                        tracing::error!(port = %uuid, "{reason}");
+                    }
+                    Link::Waiting { reason, again: Instant::now() + RETRY }
+                }
+            };
+            if let Some(live) = self.ports.get_mut(&uuid) {
+                live.link = link;
+            }
+        }
+        any
+    }
+
+    fn open(&self, uuid: PortUuid, id: PortId, port: &Port) -> Result<(Link, Vec<Rxq>), String> {
+        let mtu = self.desired.networks.get(&port.network).map(|network| network.mtu);
+        match &port.attachment {
+            Attachment::VhostUser { socket, mode, queues, .. } => {
+                let device = Device::new(*queues);
+                let rxq = |pair| Rxq { port: id, source: Box::new(device.rxq(pair)) };
+                let rxqs = (0..*queues).map(rxq).collect();
+                let vhost = &self.config.vhost;
+                let options = GuestOptions {
+                    port: uuid,
+                    path: socket.path(&vhost.socket_directory),
+                    server: *mode == SocketMode::Server,
+                    mtu,
+                };
+                let socket = GuestSocket::spawn(options, vhost, Arc::clone(&device));
+                Ok((Link::Guest { device, socket }, rxqs))
+            }
+            Attachment::Ethdev { device, .. } => {
+                let workers = self.config.workers.cores.len();
+                let mtu = mtu.unwrap_or(crate::model::Network::MTU);
+                let Opened { wire, rxqs, egress } =
+                    Wire::open(self.eal, &self.pool, device, id, mtu, workers)?;
+                for shortfall in wire.shortfalls() {
+                    tracing::warn!(port = %uuid, "{shortfall}");
+                }
+                Ok((Link::Wire { wire, egress }, rxqs))
+            }
+        }
+    }
+}
+
+/// Whether one attachment can become the other without reopening: all but the address is alike.
+fn same_link(one: &Attachment, other: &Attachment) -> bool {
+    match (one, other) {
+        (
+            Attachment::VhostUser { socket: a, mode: b, queues: c, .. },
+            Attachment::VhostUser { socket: d, mode: e, queues: f, .. },
+        ) => (a, b, c) == (d, e, f),
+        (Attachment::Ethdev { device: a, .. }, Attachment::Ethdev { device: b, .. }) => a == b,
+        _ => false,
+    }
+}

@@ -1,0 +1,114 @@
+//! Actual state: what this host reports of its ports and physnets, with a reason for what is not
+//! ready.
+
+use super::Switch;
+use super::ports::{Link, LivePort};
+use super::uplinks::Uplink;
+use crate::guest::GuestState;
+use crate::model::{ActualState, Attachment, PhysnetState, Port, PortState, PortUuid, Status};
+use crate::problem::Problem;
+
+impl Switch {
+    /// What there is to report.
+    pub(crate) fn actual_state(&self) -> ActualState {
+        let host = &self.config.host;
+        let mut state = ActualState::default();
+        for (&uuid, port) in &self.desired.ports {
+            let mut report = self.port_state(uuid, port);
+            let key = crate::key::Key::Port { host: host.clone(), port: uuid };
+            report.rejected = self.desired.problems.get(&key).map(|problems| join(problems));
+            state.ports.insert(uuid, report);
+        }
+        for (uuid, problems) in self.desired.refused_ports(host) {
+            state.ports.insert(uuid, PortState::new(Status::Refused, Some(join(problems))));
+        }
+        for (name, uplink) in &self.uplinks {
+            let physnet = &self.config.physnets[name];
+            let (status, reason) = uplink.status();
+            let wire = uplink.wire().ok();
+            let report = PhysnetState {
+                status,
+                reason,
+                device: physnet.device.to_string(),
+                mac: wire.and_then(|wire| wire.mac()),
+                mtu: wire.map_or(physnet.mtu, |wire| wire.mtu()),
+                link_mbps: wire.and_then(|wire| wire.link()?.speed_mbps),
+                since: jiff::Timestamp::now(),
+            };
+            state.physnets.insert(name.clone(), report);
+        }
+        state
+    }
+
+    fn port_state(&self, uuid: PortUuid, port: &Port) -> PortState {
+        let live = self.ports.get(&uuid);
+        let (status, reason) = self.port_status(port, live);
+        let mut report = PortState::new(status, reason);
+        report.network = Some(port.network);
+        report.mac = port.mac();
+        match &port.attachment {
+            Attachment::VhostUser { socket, queues, .. } => {
+                report.socket = Some(socket.path(&self.config.vhost.socket_directory));
+                report.queues = *queues;
+            }
+            Attachment::Ethdev { device, .. } => report.device = Some(device.to_string()),
+        }
+        match live.map(LivePort::link) {
+            Some(Link::Guest { socket, .. }) => {
+                let summary = socket.summary();
+                report.features = summary.and_then(|summary| summary.features).unwrap_or_default();
+            }
+            Some(Link::Wire { wire, .. }) => {
+                report.mac = report.mac.or(wire.mac());
+                report.queues = 1;
+            }
+            _ => {}
+        }
+        report
+    }
+
+    /// A port is ready when its socket is connected and its network is in force; the guest's
+    /// driver may start later, as that of a guest does that is started paused.
+    pub(super) fn port_status(
+        &self,
+        port: &Port,
+        live: Option<&LivePort>,
+    ) -> (Status, Option<String>) {
+        if !port.admin_up {
+            return (Status::Down, Some("admin_up is false".to_owned()));
+        }
+        match live.map(LivePort::link) {
+            Some(Link::Guest { socket, .. }) => match socket.status().state {
+                GuestState::Connected { .. } => (Status::Ready, None),
+                GuestState::Unconnected { reason } => (Status::Waiting, Some(reason)),
+            },
+            Some(Link::Wire { wire, .. }) => wire_status(wire),
+            Some(Link::Waiting { reason, .. }) => (Status::Failed, Some(reason.clone())),
+            None => (Status::Failed, Some("this host has as many ports as it can have".to_owned())),
+        }
+    }
+}
+
+impl Uplink {
+    pub(super) fn status(&self) -> (Status, Option<String>) {
+        match self.wire() {
+            Ok(wire) => wire_status(wire),
+            Err(reason) => (Status::Failed, Some(reason.to_owned())),
+        }
+    }
+}
+
+fn wire_status(wire: &crate::wire::Wire) -> (Status, Option<String>) {
+    match wire.link() {
+        Some(link) if !link.up => (Status::Down, Some("its link is down".to_owned())),
+        _ => (Status::Ready, None),
+    }
+}
+
+fn join(problems: &[Problem]) -> String {
+    let sentence = |problem: &Problem| {
+        let Problem { field, what, remedy, .. } = problem;
+        if field.is_empty() { format!("{what}; {remedy}") } else { format!("{field}: {what}; {remedy}") }
+    };
+    problems.iter().map(sentence).collect::<Vec<_>>().join(". ")
+}

@@ -1,0 +1,380 @@
+//! What `viaduct show` gets to see of the switch.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use dataplane::clock::cycles;
+use dataplane::counters::{DropReason, PortTotals, Side};
+use dataplane::snapshot::{DomainId, PortId};
+
+use super::Switch;
+use super::ports::Link;
+use crate::guest::GuestState;
+use crate::model::{Attachment, Mac, Network, NetworkUuid, PortUuid, Status};
+use crate::show::view;
+use crate::show::view::{
+    Counts, DomainView, DropView, FdbEntryView, FdbOrigin, FdbStatisticsView, FdbView, NetworkRef,
+    PortKind, PortRef, PortView, RegionView, RingView, VhostState, VhostView, Work, WorkerView,
+};
+
+impl Switch {
+    /// Seconds since the start.
+    pub(crate) fn uptime_seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// All ports, uplinks first.
+    pub(crate) fn port_views(&self) -> Vec<PortView> {
+        let pollers = self.pollers();
+        let uplinks = self.uplinks.iter().map(|(name, uplink)| {
+            let (status, reason) = uplink.status();
+            let id = uplink.id();
+            let wire = uplink.wire().ok();
+            let view = PortView {
+                port: PortRef::Uplink { physnet: name.clone() },
+                kind: PortKind::Uplink,
+                number: Some(id.index() as u16),
+                network: None,
+                mac: wire.and_then(|wire| wire.mac()),
+                status,
+                reason,
+                admin_up: true,
+                socket: None,
+                device: Some(self.config.physnets[name].device.to_string()),
+                queues: 1,
+                workers: Vec::new(),
+                received_frames: 0,
+                received_bytes: 0,
+                sent_frames: 0,
+                sent_bytes: 0,
+                dropped_frames: 0,
+                flooded_frames: 0,
+                learned: 0,
+            };
+            self.with_counts(view, id, &pollers)
+        });
+        let ports = self.desired.ports.iter().map(|(uuid, port)| {
+            let live = self.ports.get(uuid);
+            let (status, reason) = self.port_status(port, live);
+            let directory = &self.config.vhost.socket_directory;
+            let (queues, device) = match &port.attachment {
+                Attachment::VhostUser { queues, .. } => (*queues, None),
+                Attachment::Ethdev { device, .. } => (1, Some(device.to_string())),
+            };
+            let view = PortView {
+                port: self.port_ref(*uuid),
+                kind: PortKind::from(&port.attachment),
+                number: live.map(|live| live.id().index() as u16),
+                network: Some(self.network_ref(port.network)),
+                mac: port.mac(),
+                status,
+                reason,
+                admin_up: port.admin_up,
+                socket: port.socket_path(directory),
+                device,
+                queues,
+                workers: Vec::new(),
+                received_frames: 0,
+                received_bytes: 0,
+                sent_frames: 0,
+                sent_bytes: 0,
+                dropped_frames: 0,
+                flooded_frames: 0,
+                learned: 0,
+            };
+            match live {
+                Some(live) => self.with_counts(view, live.id(), &pollers),
+                None => view,
+            }
+        });
+        let refused = self.desired.refused_ports(&self.config.host).map(|(uuid, problems)| {
+            refused_view(uuid, problems.first().map(ToString::to_string))
+        });
+        uplinks.chain(ports).chain(refused).collect()
+    }
+
+    /// The bridge domains: networks with a port here.
+    pub(crate) fn domain_views(&self) -> Vec<DomainView> {
+        let mut learned = BTreeMap::<DomainId, u32>::new();
+        for entry in self.fdb.entries(self.now()) {
+            *learned.entry(entry.domain).or_default() += 1;
+        }
+        let view = |(uuid, network): (NetworkUuid, &Network)| {
+            let number = self.attached.domains.get(&uuid).copied();
+            let physnet = network.segment.physnet().filter(|name| self.uplinks.contains_key(*name));
+            let uplink = physnet.map(|name| PortRef::Uplink { physnet: name.clone() });
+            let ports = self.desired.ports.iter().filter(|(_, port)| port.network == uuid);
+            DomainView {
+                network: self.network_ref(uuid),
+                number: number.map(|id| id.index() as u16),
+                segment: (&network.segment).into(),
+                mtu: network.mtu,
+                learning: network.learning,
+                flooding: network.flooding,
+                members: uplink
+                    .into_iter()
+                    .chain(ports.map(|(uuid, _)| self.port_ref(*uuid)))
+                    .collect(),
+                learned: number.and_then(|id| learned.get(&id).copied()).unwrap_or(0),
+            }
+        };
+        crate::compile::used_networks(&self.desired).map(view).collect()
+    }
+
+    /// The forwarding database, of one network or all.
+    pub(crate) fn fdb_view(&self, network: Option<NetworkUuid>) -> FdbView {
+        let now = self.now();
+        let networks: BTreeMap<DomainId, NetworkUuid> =
+            self.attached.domains.iter().map(|(uuid, id)| (*id, *uuid)).collect();
+        let ports = self.port_refs();
+        let learned = self.fdb.entries(now).into_iter().filter_map(|entry| {
+            Some(FdbEntryView {
+                network: self.network_ref(*networks.get(&entry.domain)?),
+                mac: Mac::new(entry.mac.bytes()).ok()?,
+                port: ports.get(&entry.port)?.clone(),
+                age_seconds: Some(now.saturating_sub(entry.seen_seconds)),
+                origin: FdbOrigin::Learned,
+            })
+        });
+        let fixed = self.desired.ports.iter().filter_map(|(uuid, port)| {
+            Some(FdbEntryView {
+                network: self.network_ref(port.network),
+                mac: port.mac()?,
+                port: self.port_ref(*uuid),
+                age_seconds: None,
+                origin: FdbOrigin::Static,
+            })
+        });
+        let mut entries: Vec<_> = fixed
+            .chain(learned)
+            .filter(|entry| network.is_none_or(|uuid| entry.network.uuid == uuid))
+            .collect();
+        entries.sort_by(|a, b| (&a.network, a.mac).cmp(&(&b.network, b.mac)));
+        let statistics = self.fdb.statistics();
+        FdbView {
+            statistics: FdbStatisticsView {
+                entries: statistics.entries as u64,
+                capacity: statistics.capacity as u64,
+                huge_pages: statistics.huge_pages,
+                learned: statistics.learned,
+                moved: statistics.moved,
+                evicted: statistics.evicted,
+                aged: statistics.aged,
+                over_quota: statistics.over_quota,
+                no_room: statistics.no_room,
+                deferred: statistics.deferred,
+                damped: statistics.damped,
+            },
+            entries,
+        }
+    }
+
+    /// The vhost-user side of one port or all.
+    pub(crate) fn vhost_views(&self, only: Option<PortUuid>) -> Vec<VhostView> {
+        let wanted = self.desired.ports.iter().filter(|(uuid, _)| only.is_none_or(|o| o == **uuid));
+        let view = |(uuid, port): (&PortUuid, &crate::model::Port)| {
+            let Attachment::VhostUser { mode, .. } = &port.attachment else { return None };
+            let Link::Guest { device, socket } = self.ports.get(uuid)?.link() else { return None };
+            let status = socket.status();
+            let (state, reason) = match status.state {
+                GuestState::Unconnected { reason } => (VhostState::Unconnected, Some(reason)),
+                GuestState::Connected { ready: true } => (VhostState::Ready, None),
+                GuestState::Connected { ready: false } => {
+                    let reason = "the guest's driver does not run".to_owned();
+                    (VhostState::Connected, Some(reason))
+                }
+            };
+            let summary = socket.summary().unwrap_or_default();
+            let rings = summary.rings.iter().map(|ring| {
+                let counts = device.statistics(ring.queue);
+                RingView {
+                    queue: ring.queue as u16,
+                    size: ring.size,
+                    state: ring.state.to_string(),
+                    enabled: ring.enabled,
+                    next_available: ring.next_available,
+                    next_used: ring.next_used,
+                    frames: counts.frames,
+                    bytes: counts.bytes,
+                    full: counts.full,
+                    too_big: counts.too_big,
+                    discarded: counts.discarded,
+                    kicks: counts.kicks,
+                }
+            });
+            let region = |region: &vhost::RegionSpec| RegionView {
+                guest_address: region.guest_address,
+                bytes: region.bytes,
+            };
+            Some(VhostView {
+                port: self.port_ref(*uuid),
+                socket: port.socket_path(&self.config.vhost.socket_directory)?,
+                mode: (*mode).into(),
+                state,
+                reason,
+                features: summary.features.clone(),
+                protocol_features: summary.protocol_features.clone(),
+                driver_status: summary.driver_status,
+                mtu: summary.mtu,
+                memory: summary.memory.iter().map(region).collect(),
+                rings: rings.collect(),
+                sessions: status.sessions,
+                last_error: status.last_error,
+                refusal: summary.refusal,
+            })
+        };
+        wanted.filter_map(view).collect()
+    }
+
+    /// The workers.
+    pub(crate) fn worker_views(&self) -> Vec<WorkerView> {
+        let refs = self.port_refs();
+        let sleep = self.config.workers.sleep_max().map(|max| max.as_micros() as u32);
+        let elapsed = self.started.elapsed().as_secs_f64() * self.clock.rate() as f64;
+        let view = |(number, (core, counters, queues)): (usize, (u32, &_, &[PortId]))| {
+            let counters: &dataplane::counters::WorkerCounters = counters;
+            let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let work = Work {
+                cycles: elapsed as u64,
+                busy_cycles: read(&counters.busy_cycles),
+                polls: read(&counters.polls),
+                busy_polls: read(&counters.busy_polls),
+                frames: read(&counters.frames),
+                rests: read(&counters.rests),
+                bursts: std::array::from_fn(|class| read(&counters.bursts[class])),
+            };
+            let rxqs = queues.iter().filter_map(|port| refs.get(port).cloned()).collect();
+            WorkerView::new(number as u16, core, sleep, rxqs, work)
+        };
+        self.crew.workers().enumerate().map(view).collect()
+    }
+
+    /// Drops, by port and reason.
+    pub(crate) fn drop_views(&self) -> Vec<DropView> {
+        let mut views = Vec::new();
+        for (id, port) in self.port_refs() {
+            let totals = self.totals(id);
+            for &reason in DropReason::ALL {
+                let frames = totals.dropped(reason);
+                if frames > 0 {
+                    views.push(DropView {
+                        port: port.clone(),
+                        reason: reason.name().to_owned(),
+                        side: match reason.side() {
+                            Side::Ingress => view::Side::Ingress,
+                            Side::Egress => view::Side::Egress,
+                        },
+                        frames,
+                        help: reason.help().trim().to_owned(),
+                    });
+                }
+            }
+        }
+        views
+    }
+
+    /// Ports and uplinks by status.
+    pub(crate) fn counts(&self) -> (Counts, Counts) {
+        let (mut ports, mut uplinks) = (Counts::default(), Counts::default());
+        for view in self.port_views() {
+            let counts = if view.kind == PortKind::Uplink { &mut uplinks } else { &mut ports };
+            *match view.status {
+                Status::Ready => &mut counts.ready,
+                Status::Waiting => &mut counts.waiting,
+                Status::Down => &mut counts.down,
+                Status::Refused => &mut counts.refused,
+                Status::Failed => &mut counts.failed,
+            } += 1;
+        }
+        (ports, uplinks)
+    }
+
+    fn now(&self) -> u32 {
+        self.clock.seconds(cycles())
+    }
+
+    fn totals(&self, port: PortId) -> PortTotals {
+        let mut totals = PortTotals::default();
+        for (_, counters, _) in self.crew.workers() {
+            totals.add(&counters.port(port));
+        }
+        totals
+    }
+
+    fn with_counts(
+        &self,
+        view: PortView,
+        id: PortId,
+        pollers: &BTreeMap<PortId, Vec<u16>>,
+    ) -> PortView {
+        let totals = self.totals(id);
+        PortView {
+            workers: pollers.get(&id).cloned().unwrap_or_default(),
+            received_frames: totals.received_frames,
+            received_bytes: totals.received_bytes,
+            sent_frames: totals.sent_frames,
+            sent_bytes: totals.sent_bytes,
+            dropped_frames: totals.drops.iter().sum(),
+            flooded_frames: totals.flooded,
+            learned: self.fdb.addresses_of(id),
+            ..view
+        }
+    }
+
+    /// Which workers poll each port.
+    fn pollers(&self) -> BTreeMap<PortId, Vec<u16>> {
+        let mut pollers = BTreeMap::<PortId, Vec<u16>>::new();
+        for (number, (_, _, queues)) in self.crew.workers().enumerate() {
+            for port in queues {
+                let workers = pollers.entry(*port).or_default();
+                if workers.last() != Some(&(number as u16)) {
+                    workers.push(number as u16);
+                }
+            }
+        }
+        pollers
+    }
+
+    fn port_ref(&self, uuid: PortUuid) -> PortRef {
+        let name = self.desired.ports.get(&uuid).and_then(|port| port.name.clone());
+        PortRef::Port { uuid, name }
+    }
+
+    fn port_refs(&self) -> BTreeMap<PortId, PortRef> {
+        let uplinks = self.uplinks.iter().map(|(name, uplink)| {
+            (uplink.id(), PortRef::Uplink { physnet: name.clone() })
+        });
+        let ports = self.ports.iter().map(|(uuid, live)| (live.id(), self.port_ref(*uuid)));
+        uplinks.chain(ports).collect()
+    }
+
+    fn network_ref(&self, uuid: NetworkUuid) -> NetworkRef {
+        let name = self.desired.networks.get(&uuid).and_then(|network| network.name.clone());
+        NetworkRef { uuid, name }
+    }
+}
+
+/// A port that is in no force: what is wrong with it is all there is to show.
+fn refused_view(uuid: PortUuid, reason: Option<String>) -> PortView {
+    PortView {
+        port: PortRef::Port { uuid, name: None },
+        kind: PortKind::VhostUser,
+        number: None,
+        network: None,
+        mac: None,
+        status: Status::Refused,
+        reason,
+        admin_up: false,
+        socket: None,
+        device: None,
+        queues: 0,
+        workers: Vec::new(),
+        received_frames: 0,
+        received_bytes: 0,
+        sent_frames: 0,
+        sent_bytes: 0,
+        dropped_frames: 0,
+        flooded_frames: 0,
+        learned: 0,
+    }
+}

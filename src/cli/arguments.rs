@@ -1,0 +1,349 @@
+//! What can be typed.
+//!
+//! Values are read by the types of the model, so a bad address or UUID is refused here in the words
+//! that the daemon would use for it. What options mean together is the commands' to say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::config::Config;
+use control::model::{Devargs, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName, Vid};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "viaduct",
+    version,
+    about = "A userspace virtual switch for hypervisors",
+    after_help = "Exit status:
+  0  done
+  1  it could not be done, or `check` has found errors
+  2  the command line or the configuration is wrong; nothing was done
+
+Examples:
+  viaduct run --config viaduct.toml
+  viaduct network add --name red --physnet physnet1 --vlan 100
+  viaduct port add --name web --network red --mac 52:54:00:00:00:01 --socket web.sock
+  viaduct show ports",
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the switch until SIGTERM or SIGINT
+    Run(RunArguments),
+    /// Show what the running switch does
+    Show(ShowArguments),
+    /// Add and delete networks in the store
+    #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
+    Network(NetworkArguments),
+    /// Add and delete ports of this host in the store
+    #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
+    Port(PortArguments),
+    /// Tell all that is wrong with a configuration and a store, without a daemon
+    Check(CheckArguments),
+}
+
+/// `viaduct run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  viaduct run --config viaduct.toml
+  viaduct run --config viaduct.toml --log debug
+  viaduct run --config viaduct.toml --log info,vhost=debug --log-format json")]
+pub struct RunArguments {
+    /// The configuration of this machine
+    #[arg(long, value_name = "FILE", default_value = Config::PATH)]
+    pub config: PathBuf,
+    /// How the log on standard error is written
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug or trace; PART=LEVEL for one part of the program,
+    /// several of these with commas between
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = super::run::log_filter)]
+    pub log: String,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line of text an event
+    Human,
+    /// A JSON object an event, one a line
+    Json,
+}
+
+/// `viaduct show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Without WHAT, the switch at a glance.
+
+Networks and ports are called by name, by UUID, or by the first 4 or more digits of the UUID;
+uplinks by the name of their physnet. Received and sent are seen from the switch. Tables round
+numbers and shorten UUIDs; --json does neither.
+
+Examples:
+  viaduct show
+  viaduct show ports --network red
+  viaduct show vhost --port web
+  viaduct show drops --json | jq '.[] | select(.side == \"egress\")'")]
+#[command(subcommand_value_name = "WHAT", subcommand_help_heading = "What")]
+pub struct ShowArguments {
+    /// What to show.
+    #[command(subcommand)]
+    pub what: Option<What>,
+    /// Print JSON, with exact numbers
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print whole UUIDs and more columns
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub wide: bool,
+    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// The daemon's socket itself
+    #[arg(long, value_name = "PATH", global = true, conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Ports and uplinks: their status and what passed them
+    Ports {
+        /// Only ports on this network
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+        /// Only this port
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+    },
+    /// Bridge domains: the networks that have ports here
+    Domains {
+        /// Only this network
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+    },
+    /// The forwarding database: which address is behind which port
+    Fdb {
+        /// Only addresses on this network
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+        /// Only addresses behind this port
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+    },
+    /// vhost-user sessions with guests; with --port, all of one
+    Vhost {
+        /// Only this port
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+    },
+    /// Workers: how busy they are, and with what
+    Workers,
+    /// Frames that were dropped, by port and reason
+    Drops {
+        /// Only drops at this port
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+    },
+    /// What is wrong with desired state, and what to do about it
+    Errors,
+}
+
+/// Where the store is.
+#[derive(Debug, Args)]
+pub struct StoreArguments {
+    /// The configuration that names the store and the host [default: /etc/viaduct/viaduct.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// The store itself, in place of the configured one
+    #[arg(long, value_name = "DIR", global = true)]
+    pub store: Option<PathBuf>,
+}
+
+/// `viaduct network`.
+#[derive(Debug, Args)]
+pub struct NetworkArguments {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: NetworkAction,
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArguments,
+}
+
+/// What to do with a network.
+#[derive(Debug, Subcommand)]
+pub enum NetworkAction {
+    /// Add a network, and print its UUID
+    Add(NetworkAdd),
+    /// Delete a network that no port is on
+    #[command(after_help = "Examples:
+  viaduct network del red
+  viaduct network del 6f1c0f5e")]
+    Del {
+        /// Its name, its UUID, or the first 4 or more digits of the UUID
+        #[arg(value_name = "NETWORK")]
+        network: String,
+    },
+}
+
+/// `viaduct network add`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  viaduct network add --name red --physnet physnet1 --vlan 100
+  viaduct network add --name green --type flat --physnet physnet1 --mtu 9000
+  viaduct network add --name blue --type local")]
+pub struct NetworkAdd {
+    /// How it leaves this host: tagged, untagged, or not at all. Default: what --physnet and --vlan
+    /// make of it
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<NetworkType>,
+    /// The wire that it leaves by, as the configuration calls it
+    #[arg(long, value_name = "NAME")]
+    pub physnet: Option<PhysnetName>,
+    /// Its VLAN on the wire, 1 to 4094
+    #[arg(long, value_name = "NUMBER")]
+    pub vlan: Option<Vid>,
+    /// A name for people
+    #[arg(long)]
+    pub name: Option<Name>,
+    /// Its UUID. Default: a new one
+    #[arg(long)]
+    pub uuid: Option<NetworkUuid>,
+    /// The largest payload of a frame in octets, 68 to 9216. Default: 1500
+    #[arg(long, value_name = "OCTETS")]
+    pub mtu: Option<u16>,
+    /// Learn no addresses: only the ports' own are known
+    #[arg(long)]
+    pub no_learning: bool,
+    /// Drop frames to unknown unicast addresses
+    #[arg(long)]
+    pub no_flooding: bool,
+}
+
+/// How a network leaves the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NetworkType {
+    /// Tagged, on a physnet
+    Vlan,
+    /// Untagged, on a physnet
+    Flat,
+    /// Not at all
+    Local,
+}
+
+/// `viaduct port`.
+#[derive(Debug, Args)]
+pub struct PortArguments {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: PortAction,
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArguments,
+}
+
+/// What to do with a port.
+#[derive(Debug, Subcommand)]
+pub enum PortAction {
+    /// Add a port to this host, and print its UUID
+    Add(PortAdd),
+    /// Delete a port of this host
+    #[command(after_help = "Examples:
+  viaduct port del web
+  viaduct port del 6f1c0f5e")]
+    Del {
+        /// Its name, its UUID, or the first 4 or more digits of the UUID
+        #[arg(value_name = "PORT")]
+        port: String,
+    },
+}
+
+/// `viaduct port add`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  viaduct port add --name web --network red --mac 52:54:00:00:00:01 --socket web.sock
+  viaduct port add --network red --socket /run/guests/db.sock --mode server --queues 4
+  viaduct port add --network red --kind ethdev --device net_tap0,iface=tap0")]
+pub struct PortAdd {
+    /// The network that it is on: its name, its UUID, or the first 4 or more digits of the UUID
+    #[arg(long)]
+    pub network: String,
+    /// What is attached: a guest by a vhost-user socket, or a DPDK ethernet device
+    #[arg(long, default_value = "vhost-user")]
+    pub kind: PortKind,
+    /// The address of the guest. Default: one made from the port's UUID, which is printed
+    #[arg(long)]
+    pub mac: Option<Mac>,
+    /// The guest's socket: a name under the configured socket directory, or an absolute path
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<SocketName>,
+    /// Who makes the socket: `client` leaves it to the guest's VMM, `server` to the switch.
+    /// Default: client
+    #[arg(long)]
+    pub mode: Option<SocketMode>,
+    /// Pairs of queues that the guest may use, 1 to 16. Default: 1
+    #[arg(long, value_name = "PAIRS")]
+    pub queues: Option<u16>,
+    /// The DPDK device: a PCI address or a virtual device, with arguments after commas
+    #[arg(long)]
+    pub device: Option<Devargs>,
+    /// A name for people
+    #[arg(long)]
+    pub name: Option<Name>,
+    /// Its UUID. Default: a new one
+    #[arg(long)]
+    pub uuid: Option<PortUuid>,
+    /// Attach it, but let no frames pass
+    #[arg(long)]
+    pub down: bool,
+}
+
+/// What is attached by a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PortKind {
+    /// A guest, by a vhost-user socket
+    VhostUser,
+    /// A DPDK ethernet device
+    Ethdev,
+}
+
+/// Who makes a vhost-user socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SocketMode {
+    /// The guest's VMM
+    Client,
+    /// The switch
+    Server,
+}
+
+/// `viaduct check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "With a configuration, the store is judged for its host; without, for every \
+host in it, but
+for what depends on physnets. What is in force is not looked at: `viaduct show errors` tells that.
+
+Examples:
+  viaduct check --config viaduct.toml
+  viaduct check /var/lib/viaduct
+  viaduct check staging/ --config viaduct.toml"
+)]
+pub struct CheckArguments {
+    /// The store's directory. Default: the configured one
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// The configuration [default without DIR: /etc/viaduct/viaduct.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,45 @@
+//! `viaduct check`: all that is wrong, without a daemon.
+
+use std::io::Write;
+use std::path::Path;
+
+use control::config::Config;
+use control::show::view::ErrorView;
+
+use super::arguments::CheckArguments;
+use super::failure::Failure;
+use super::{place, show};
+use crate::render;
+
+/// Tells all problems; fails if errors are among them.
+pub fn check(arguments: &CheckArguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let usual = Path::new(Config::PATH);
+    let config = match (&arguments.config, &arguments.directory) {
+        (Some(config), _) => Some(config.as_path()),
+        (None, Some(_)) => None,
+        (None, None) if usual.exists() => Some(usual),
+        (None, None) => {
+            return Err(Failure::Wrong(place::no_configuration("the store's directory")));
+        }
+    };
+    let problems = match (&arguments.directory, config) {
+        (Some(directory), config) => control::check::check(directory, config),
+        // Where the store is, only a configuration that can be read tells.
+        (None, config) => match Config::read(config.unwrap_or(usual)) {
+            Ok(read) => control::check::check(&read.store.directory, config),
+            Err(errors) => errors.problems,
+        },
+    };
+    if arguments.json {
+        let views: Vec<ErrorView> = problems.iter().map(ErrorView::from).collect();
+        show::print_json(&views, out)?;
+    } else if problems.is_empty() {
+        writeln!(out, "nothing is wrong")?;
+    } else {
+        for problem in &problems {
+            writeln!(out, "{}", render::problem(problem))?;
+        }
+    }
+    let errors = problems.iter().any(|problem| problem.is_error());
+    if errors { Err(Failure::Told) } else { Ok(()) }
+}

@@ -1,0 +1,159 @@
+//! `viaduct network` and `viaduct port`: desired state in the store, written and deleted.
+//!
+//! They work with or without a daemon; one that runs follows at once. What is added is judged as the
+//! daemon judges it, and printed is the UUID alone, for scripts.
+
+use std::io::Write;
+
+use control::edit::{add_network, add_port, delete_network, delete_port};
+use control::key::Key;
+use control::model::{Attachment, Mac, Network, Port, PortUuid, Segment, SocketMode};
+use control::store::Store;
+
+use super::arguments::{
+    self, NetworkAction, NetworkAdd, NetworkArguments, NetworkType, PortAction, PortAdd,
+    PortArguments, PortKind,
+};
+use super::failure::Failure;
+use super::place::Place;
+use super::{block_on, pick};
+
+/// Does what was asked with a network.
+pub fn network(arguments: &NetworkArguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let place = Place::find(&arguments.store)?;
+    match &arguments.action {
+        NetworkAction::Add(add) => {
+            let mut network = Network::new(segment(add)?);
+            network.name = add.name.clone();
+            network.mtu = add.mtu.unwrap_or(network.mtu);
+            network.learning = !add.no_learning;
+            network.flooding = !add.no_flooding;
+            let key = block_on(add_network(&place.store, place.site(), add.uuid, &network))??;
+            print_uuid(&key, out)
+        }
+        NetworkAction::Del { network } => block_on(async {
+            let values = place.store.list().await?.values;
+            let uuid = pick::network_of_store(&values, network)?;
+            delete_network(&place.store, &uuid.to_string()).await?;
+            Ok(())
+        })?,
+    }
+}
+
+/// Does what was asked with a port.
+pub fn port(
+    arguments: &PortArguments,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), Failure> {
+    let place = Place::find(&arguments.store)?;
+    match &arguments.action {
+        PortAction::Add(add) => {
+            let uuid = add.uuid.unwrap_or_else(PortUuid::random);
+            let attachment = attachment(add, uuid)?;
+            let mac = match &attachment {
+                Attachment::VhostUser { mac, .. } if add.mac.is_none() => Some(*mac),
+                _ => None,
+            };
+            let key = block_on(async {
+                let values = place.store.list().await?.values;
+                let network = pick::network_of_store(&values, &add.network)?;
+                let port =
+                    Port { name: add.name.clone(), network, attachment, admin_up: !add.down };
+                add_port(&place.store, place.site(), Some(uuid), &port).await
+            })??;
+            print_uuid(&key, out)?;
+            if let Some(mac) = mac {
+                // Not part of the result; a terminal that cannot show it is no failure.
+                let _ = writeln!(err, "its address is {mac}: give it to the guest");
+            }
+            Ok(())
+        }
+        PortAction::Del { port } => block_on(async {
+            let host = place.site().host;
+            let values = place.store.list().await?.values;
+            let uuid = pick::port_of_store(&values, host, port)?;
+            delete_port(&place.store, host, &uuid.to_string()).await?;
+            Ok(())
+        })?,
+    }
+}
+
+/// How the network leaves the host, from options of which not all go together.
+fn segment(add: &NetworkAdd) -> Result<Segment, Failure> {
+    let kind = add.kind.unwrap_or(match (&add.physnet, add.vlan) {
+        (_, Some(_)) => NetworkType::Vlan,
+        (Some(_), None) => NetworkType::Flat,
+        (None, None) => NetworkType::Local,
+    });
+    let wrong = |why: &str| Err(Failure::Wrong(why.to_owned()));
+    match (kind, add.physnet.clone(), add.vlan) {
+        (NetworkType::Vlan, Some(physnet), Some(vlan)) => Ok(Segment::Vlan { physnet, vlan }),
+        (NetworkType::Vlan, None, _) => {
+            wrong("a network of type vlan needs a wire; name it by --physnet NAME")
+        }
+        (NetworkType::Vlan, _, None) => {
+            wrong("a network of type vlan needs its number; give it by --vlan NUMBER")
+        }
+        (NetworkType::Flat, Some(physnet), None) => Ok(Segment::Flat { physnet }),
+        (NetworkType::Flat, None, _) => {
+            wrong("a network of type flat needs a wire; name it by --physnet NAME")
+        }
+        (NetworkType::Flat, _, Some(_)) => {
+            wrong("a network of type flat is untagged; leave out --vlan, or say --type vlan")
+        }
+        (NetworkType::Local, None, None) => Ok(Segment::Local),
+        (NetworkType::Local, _, _) => {
+            wrong("a network of type local has no wire; leave out --physnet, --vlan or --type")
+        }
+    }
+}
+
+/// What is attached by the port, from options of which not all go together.
+fn attachment(add: &PortAdd, uuid: PortUuid) -> Result<Attachment, Failure> {
+    let wrong = |why: String| Err(Failure::Wrong(why));
+    match add.kind {
+        PortKind::VhostUser => {
+            if add.device.is_some() {
+                return wrong("--device belongs to --kind ethdev; leave one out".to_owned());
+            }
+            let Some(socket) = add.socket.clone() else {
+                return wrong(
+                    "a guest is attached by a socket; name it by --socket PATH".to_owned(),
+                );
+            };
+            let mode = match add.mode {
+                None | Some(arguments::SocketMode::Client) => SocketMode::Client,
+                Some(arguments::SocketMode::Server) => SocketMode::Server,
+            };
+            let mac = add.mac.unwrap_or_else(|| Mac::for_port(uuid));
+            Ok(Attachment::VhostUser { mac, socket, mode, queues: add.queues.unwrap_or(1) })
+        }
+        PortKind::Ethdev => {
+            let foreign = [
+                ("--socket", add.socket.is_some()),
+                ("--mode", add.mode.is_some()),
+                ("--queues", add.queues.is_some()),
+            ];
+            if let Some((option, _)) = foreign.iter().find(|(_, given)| *given) {
+                return wrong(format!("{option} belongs to --kind vhost-user; leave it out"));
+            }
+            match add.device.clone() {
+                Some(device) => Ok(Attachment::Ethdev { mac: add.mac, device }),
+                None => {
+                    let example = "--device net_tap0,iface=tap0";
+                    wrong(format!("an ethdev needs its device; name it, such as {example}"))
+                }
+            }
+        }
+    }
+}
+
+fn print_uuid(key: &Key, out: &mut dyn Write) -> Result<(), Failure> {
+    match key {
+        Key::Network(network) => writeln!(out, "{network}")?,
+        Key::Port { port, .. } => writeln!(out, "{port}")?,
+        other => writeln!(out, "{other}")?,
+    }
+    Ok(())
+}

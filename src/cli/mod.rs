@@ -1,0 +1,76 @@
+//! The command line: what was typed, done, with the exit status that it comes to.
+//!
+//! Results go to standard output, all else to standard error. Each command is one file beside this
+//! one and writes to what it is given, so that tests run the commands themselves.
+
+mod arguments;
+mod check;
+mod edit;
+mod failure;
+mod pick;
+mod place;
+mod run;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Parser;
+
+use self::arguments::{Arguments, Command};
+use self::failure::Failure;
+
+/// What the process ends with. `viaduct --help` documents these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It could not be done, or `check` has found errors.
+    Failed = 1,
+    /// The command line or the configuration is wrong; nothing was done.
+    Wrong = 2,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        (exit as u8).into()
+    }
+}
+
+/// Does what these arguments (the program's name first) say.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let done = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => execute(&arguments.command, out, err),
+        Err(error) => Err(Failure::Usage(error)),
+    };
+    let done = done.and_then(|()| Ok(out.flush()?));
+    match done {
+        Ok(()) => Exit::Done,
+        Err(failure) => failure.tell(out, err),
+    }
+}
+
+fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Show(arguments) => show::show(arguments, out),
+        Command::Network(arguments) => edit::network(arguments, out),
+        Command::Port(arguments) => edit::port(arguments, out, err),
+        Command::Check(arguments) => check::check(arguments, out),
+    }
+}
+
+/// Runs the little that is asynchronous in a command.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("starting the event loop: {error}")))?;
+    Ok(runtime.block_on(future))
+}

@@ -1,0 +1,131 @@
+//! The daemon against a front-end that nobody here wrote: DPDK's virtio-user, by testpmd.
+//!
+//! testpmd has two guests' sides in one process and passes each frame that one of them gets on to
+//! the other by way of the switch, so that a few frames go round for as long as nothing loses one.
+//! (QEMU is in `qemu.rs`; the protocol against rust-vmm's front-end in `vhost/tests`.)
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::daemon::{Daemon, guest_port, port_key};
+use common::process::{Process, eventually};
+use serde_json::{Value, json};
+
+const MAC: [&str; 2] = ["52:54:00:00:00:0a", "52:54:00:00:00:0b"];
+const NAMES: [&str; 2] = ["left", "right"];
+/// Frames that testpmd sends at first from each port.
+const SOON: Duration = Duration::from_secs(40);
+
+/// How the two sides meet, and what the guests' sides offer.
+struct Variant {
+    /// The switch makes the sockets.
+    switch_serves: bool,
+    queues: u16,
+    /// More of virtio-user's arguments.
+    options: &'static str,
+}
+
+impl Variant {
+    fn start_switch(&self) -> Daemon {
+        let daemon = Daemon::builder().start();
+        daemon.local_network("net");
+        for (name, mac) in NAMES.iter().zip(MAC) {
+            let mut port = guest_port(name, "net", mac);
+            port["mode"] = json!(if self.switch_serves { "server" } else { "client" });
+            port["queues"] = json!(self.queues);
+            daemon.put(&port_key(name), &port);
+        }
+        if self.switch_serves {
+            for name in NAMES {
+                eventually("the socket is made", SOON, || daemon.socket(name).exists());
+            }
+        }
+        daemon
+    }
+
+    fn start_guests(&self, daemon: &Daemon) -> Process {
+        let mut command = Command::new("dpdk-testpmd");
+        command.args(["--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "256"]);
+        command.args(["--lcores", "(0-1)@(0-1)", "--single-file-segments"]);
+        command.args(["--file-prefix", &format!("vhost-test-{}", std::process::id())]);
+        for (number, (name, mac)) in NAMES.iter().zip(MAC).enumerate() {
+            let server = u8::from(!self.switch_serves);
+            let path = daemon.socket(name);
+            command.arg("--vdev").arg(format!(
+                "net_virtio_user{number},path={},mac={mac},queues={},server={server}{}",
+                path.display(),
+                self.queues,
+                self.options,
+            ));
+        }
+        command.args(["--", "--total-num-mbufs=4096", "--auto-start", "--tx-first"]);
+        command.args(["--forward-mode=mac", "--stats-period=1"]);
+        command.args([format!("--rxq={}", self.queues), format!("--txq={}", self.queues)]);
+        // Each port sends to the other one's address.
+        command.args([format!("--eth-peer=0,{}", MAC[1]), format!("--eth-peer=1,{}", MAC[0])]);
+        Process::start(&mut command)
+    }
+
+    fn frames_go_round(&self) {
+        let daemon = self.start_switch();
+        let mut guests = self.start_guests(&daemon);
+        wait_for_frames(&daemon, &mut guests, 10_000);
+        for name in NAMES {
+            daemon.wait_ready(name);
+            let port = daemon.show_port("ports", name);
+            assert_eq!(port["dropped_frames"], 0, "{}", daemon.show("drops"));
+            let vhost = daemon.show_port("vhost", name);
+            assert_eq!(vhost["state"], "ready", "{vhost}");
+            assert_eq!(vhost["last_error"], Value::Null, "{vhost}");
+            assert_eq!(vhost["sessions"], 1);
+        }
+        guests.kill();
+        for name in NAMES {
+            let state = daemon.wait_status(name, "waiting");
+            assert!(state["reason"].is_string(), "{state}");
+        }
+        // A front-end that comes back is served as if nothing had been.
+        let before = received(&daemon, NAMES[0]);
+        let mut guests = self.start_guests(&daemon);
+        wait_for_frames(&daemon, &mut guests, before + 10_000);
+        assert_eq!(daemon.show_port("vhost", NAMES[1])["sessions"], 2);
+    }
+}
+
+fn received(daemon: &Daemon, name: &str) -> u64 {
+    daemon.show_port("ports", name)["received_frames"].as_u64().expect("a count")
+}
+
+fn wait_for_frames(daemon: &Daemon, guests: &mut Process, at_least: u64) {
+    eventually("frames go round", SOON, || {
+        assert!(guests.status().is_none(), "testpmd ended:\n{}", guests.text());
+        NAMES.iter().all(|name| received(daemon, name) >= at_least)
+    });
+}
+
+#[test]
+fn virtio_user_connects_to_the_switch() {
+    Variant { switch_serves: true, queues: 1, options: "" }.frames_go_round();
+}
+
+#[test]
+fn the_switch_connects_to_virtio_user() {
+    Variant { switch_serves: false, queues: 1, options: "" }.frames_go_round();
+}
+
+#[test]
+fn several_queue_pairs() {
+    Variant { switch_serves: true, queues: 2, options: "" }.frames_go_round();
+}
+
+#[test]
+fn without_mergeable_buffers() {
+    Variant { switch_serves: true, queues: 1, options: ",mrg_rxbuf=0" }.frames_go_round();
+}
+
+#[test]
+fn a_ring_of_another_size() {
+    Variant { switch_serves: true, queues: 1, options: ",queue_size=1024" }.frames_go_round();
+}
