@@ -21,7 +21,7 @@ const FENCE: &[&str] = &[
     "dataplane/src/port/eth.rs",
     "dataplane/tests/",
     "tests/",
-    "vhost/src/burst.rs",
+    "vhost/src/burst/",
     "vhost/src/copy.rs",
     "vhost/src/device.rs",
     "vhost/src/lock.rs",
@@ -37,7 +37,7 @@ const FENCE: &[&str] = &[
 const STRANGERS: &[(&str, &[&str])] = &[
     ("vhost/src/", &["dpdk_sys", "dataplane::", "control::"]),
     ("vhost/src/vring/", &["crate::session", "crate::socket", "crate::message"]),
-    ("vhost/src/message/", &["crate::device", "crate::vring", "crate::memory"]),
+    ("vhost/src/message/", &["crate::device", "crate::vring"]),
     ("dataplane/src/headers.rs", &["crate::dpdk", "crate::port", "vhost::Device"]),
     ("dataplane/src/decide.rs", &["crate::dpdk", "crate::port", "vhost::"]),
     ("dataplane/src/fdb/", &["crate::dpdk", "crate::port", "vhost::Device"]),
@@ -47,7 +47,7 @@ const STRANGERS: &[(&str, &[&str])] = &[
     ("dataplane/src/", &["control::", "tokio::"]),
     ("control/src/model/", &["dataplane::", "vhost::", "crate::switch"]),
     ("control/src/compile.rs", &["crate::switch", "crate::store", "dpdk"]),
-    ("src/", &["dpdk_sys", "vhost::"]),
+    ("src/", &["dpdk_sys", "dataplane::dpdk"]),
 ];
 
 fn root() -> &'static Path {

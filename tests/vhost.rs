@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const MAC: [&str; 2] = ["52:54:00:00:00:0a", "52:54:00:00:00:0b"];
 const NAMES: [&str; 2] = ["left", "right"];
-/// Frames that testpmd sends at first from each port.
+/// Time for what takes a second or two on a machine that does nothing else.
 const SOON: Duration = Duration::from_secs(40);
 
 /// How the two sides meet, and what the guests' sides offer.
@@ -37,10 +37,8 @@ impl Variant {
             port["queues"] = json!(self.queues);
             daemon.put(&port_key(name), &port);
         }
-        if self.switch_serves {
-            for name in NAMES {
-                eventually("the socket is made", SOON, || daemon.socket(name).exists());
-            }
+        for name in NAMES {
+            daemon.wait_status(name, "waiting");
         }
         daemon
     }
@@ -53,6 +51,10 @@ impl Variant {
         for (number, (name, mac)) in NAMES.iter().zip(MAC).enumerate() {
             let server = u8::from(!self.switch_serves);
             let path = daemon.socket(name);
+            if !self.switch_serves {
+                // A killed testpmd leaves its socket behind, and does not remove one that it finds.
+                let _ = std::fs::remove_file(&path);
+            }
             command.arg("--vdev").arg(format!(
                 "net_virtio_user{number},path={},mac={mac},queues={},server={server}{}",
                 path.display(),

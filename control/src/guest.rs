@@ -95,11 +95,7 @@ struct Shared {
 
 impl GuestSocket {
     /// Serves the socket on the current runtime, until the handle is closed.
-    pub(crate) fn spawn(
-        options: GuestOptions,
-        vhost: &Vhost,
-        device: Arc<Device>,
-    ) -> GuestHandle {
+    pub(crate) fn spawn(options: GuestOptions, vhost: &Vhost, device: Arc<Device>) -> GuestHandle {
         let shared = Arc::new(Shared {
             status: Mutex::new(GuestStatus {
                 state: GuestState::Unconnected { reason: "not tried yet".to_owned() },
@@ -142,7 +138,9 @@ impl GuestSocket {
         loop {
             let bound = Listener::bind(&self.options.path, self.access)
                 .map_err(|error| error.to_string())
-                .and_then(|bound| Ok((events_of(&bound).map_err(|error| error.to_string())?, bound)));
+                .and_then(|bound| {
+                    Ok((events_of(&bound).map_err(|error| error.to_string())?, bound))
+                });
             // `_bound` owns the file; it is removed when the port is closed.
             let (listener, _bound) = match bound {
                 Ok(bound) => bound,
@@ -240,7 +238,10 @@ impl GuestSocket {
         }
     }
 
-    fn handle(&self, message: vhost::message::Message) -> Result<Option<vhost::message::Reply>, End> {
+    fn handle(
+        &self,
+        message: vhost::message::Message,
+    ) -> Result<Option<vhost::message::Reply>, End> {
         let mut session = self.shared.session.lock();
         let Some(session) = session.as_mut() else { return Err(End::Gone) };
         let refused = session.refusal().map(str::to_owned);

@@ -297,8 +297,7 @@ impl Builder {
     #[track_caller]
     pub fn start(self) -> Daemon {
         self.place.write_config();
-        let mut daemon =
-            Daemon { place: self.place, process: None, former_log: String::new() };
+        let mut daemon = Daemon { place: self.place, process: None, former_log: String::new() };
         daemon.start();
         daemon
     }

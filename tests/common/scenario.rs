@@ -294,7 +294,9 @@ impl Scenario {
             };
             builder.domain(id, spec);
             for name in &domain.members {
-                let Some(port) = self.ports.get(name).filter(|port| port.attached) else { continue };
+                let Some(port) = self.ports.get(name).filter(|port| port.attached) else {
+                    continue;
+                };
                 let known: Vec<_> = self
                     .stations
                     .iter()
@@ -517,8 +519,8 @@ fn retagged(frame: &[u8], tag: Option<&str>) -> Vec<u8> {
     if let Some(tag) = tag {
         let (tag, service) = tag.strip_suffix('s').map_or((tag, false), |tag| (tag, true));
         let (vid, priority) = tag.split_once('.').unwrap_or((tag, "0"));
-        let tci = priority.parse::<u16>().expect("0 to 7") << 13
-            | vid.parse::<u16>().expect("a VLAN");
+        let tci =
+            priority.parse::<u16>().expect("0 to 7") << 13 | vid.parse::<u16>().expect("a VLAN");
         let tpid: u16 = if service { 0x88a8 } else { 0x8100 };
         let tag = [tpid.to_be_bytes(), tci.to_be_bytes()].concat();
         bytes.splice(12..12, tag);

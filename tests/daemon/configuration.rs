@@ -41,7 +41,11 @@ fn a_bad_configuration_is_told_by_line_field_and_remedy() {
             &["vhost.socket_directory: the directory `/nowhere/vhost` is not there; make it:"],
         ),
         ("control.socket", &long, &["control.socket: ", "121 octets long; choose a socket path"]),
-        ("dpdk.memory_mib", "64", &["dpdk.pool_frames: 8191 buffers", "set dpdk.memory_mib = "]),
+        (
+            "dpdk.pool_frames",
+            "1000000",
+            &["dpdk.pool_frames: 1000000 buffers", "; lower it, or set dpdk.memory_mib = "],
+        ),
         ("physnets.w.mtu", "1500", &["physnets.w.device: is missing; write a PCI address"]),
         ("fdb.entries", "'many'", &["fdb.entries: `many` is not a whole number; write a"]),
         ("host", "'a b'", &["host: `a b` is not a host name; write 1 to 200 letters"]),
@@ -79,11 +83,11 @@ fn a_machine_without_huge_pages_is_told_apart() {
     if !geteuid().is_root() {
         return skip("hiding the machine's huge pages needs root");
     }
-    // In a mount namespace of its own the switch sees a kernel that has none.
-    let hide = "mount -t tmpfs none /sys/kernel/mm/hugepages && \
-                mkdir /sys/kernel/mm/hugepages/hugepages-2048kB && \
-                for file in nr free resv surplus; do \
-                  echo 0 >/sys/kernel/mm/hugepages/hugepages-2048kB/${file}_hugepages; done && \
+    // In a mount namespace of its own the switch sees a kernel that has none, on no NUMA node.
+    let hide = "for all in /sys/kernel/mm/hugepages /sys/devices/system/node/node*/hugepages; do \
+                  mount -t tmpfs none $all && mkdir $all/hugepages-2048kB && \
+                  for pages in nr free resv surplus; do \
+                    echo 0 >$all/hugepages-2048kB/${pages}_hugepages; done; done; \
                 exec \"$@\"";
     let hidden: &[&str] = &["unshare", "--mount", "bash", "-c", hide, "bash"];
     let with = |huge: &str| Daemon::builder().set("dpdk.hugepages", huge).under(hidden);

@@ -84,8 +84,17 @@ fn commands_edit_the_store_and_the_switch_follows() {
     let network = switch.viaduct(&[&add[..], &[&uuid("red")]].concat()).success();
     assert_eq!(network.trim(), uuid("red"));
     let add = [
-        "port", "add", "--name", "p", "--network", "red", "--mac", "52:54:00:00:00:01", "--socket",
-        "p.sock", "--uuid",
+        "port",
+        "add",
+        "--name",
+        "p",
+        "--network",
+        "red",
+        "--mac",
+        "52:54:00:00:00:01",
+        "--socket",
+        "p.sock",
+        "--uuid",
     ];
     let port = switch.viaduct(&[&add[..], &[&uuid("p")]].concat()).success();
     assert_eq!(port.trim(), uuid("p"));

@@ -65,9 +65,11 @@ fn tells_what_it_does(switch: &Daemon) {
 
     // Whoever is alone on a network has nobody to send to.
     let drops = switch.show("drops");
-    let lonely = drops.as_array().expect("a list").iter().find(|drop| {
-        drop["uuid"] == uuid("twin") || drop["port"]["uuid"] == uuid("twin")
-    });
+    let lonely = drops
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|drop| drop["uuid"] == uuid("twin") || drop["port"]["uuid"] == uuid("twin"));
     assert_eq!(lonely.expect("the twin's frames are dropped")["reason"], "no-listener");
 
     let vhost = switch.show_port("vhost", "a");

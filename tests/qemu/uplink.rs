@@ -150,9 +150,8 @@ fn arp_of_guest(frame: &[u8]) -> Option<Arp> {
 fn uplink_drops(drops: &Value) -> (u64, u64) {
     let of = |reason: &str| {
         let drops = drops.as_array().expect("a list");
-        let found = drops.iter().find(|drop| {
-            drop["port"]["physnet"] == "w" && drop["reason"] == reason
-        });
+        let found =
+            drops.iter().find(|drop| drop["port"]["physnet"] == "w" && drop["reason"] == reason);
         found.map_or(0, |drop| drop["frames"].as_u64().expect("a count"))
     };
     (of("unknown-vlan"), of("untagged"))

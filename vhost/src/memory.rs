@@ -171,12 +171,18 @@ impl GuestMemory {
 
     /// Splits a range of guest addresses that may cross from one region into the next into pieces
     /// that do not, in order. `false` when a part of it lies outside of all regions.
-    pub(crate) fn pieces(&self, address: u64, bytes: u64, mut piece: impl FnMut(*mut u8, u64)) -> bool {
+    pub(crate) fn pieces(
+        &self,
+        address: u64,
+        bytes: u64,
+        mut piece: impl FnMut(*mut u8, u64),
+    ) -> bool {
         let Some(end) = address.checked_add(bytes) else { return false };
         let mut at = address;
         while at < end {
             let Some((host, here)) = self.windows.iter().find_map(|window| {
-                let offset = at.checked_sub(window.guest).filter(|offset| *offset < window.bytes)?;
+                let offset =
+                    at.checked_sub(window.guest).filter(|offset| *offset < window.bytes)?;
                 // In bounds of the mapping: `offset` is smaller than the region.
                 Some((window.host.wrapping_add(offset as usize), window.bytes - offset))
             }) else {
@@ -225,11 +231,7 @@ impl Region {
         else {
             return Err(MemoryError::Bounds(spec));
         };
-        let map = MmapOptions::new()
-            .offset(start)
-            .len(len)
-            .map_raw(&file)
-            .map_err(map_error)?;
+        let map = MmapOptions::new().offset(start).len(len).map_raw(&file).map_err(map_error)?;
         // The guest's memory is not ours to show in a core dump.
         // SAFETY: the range is exactly the mapping that was just made and that this value owns;
         // the advice changes nothing about its contents.
@@ -259,7 +261,8 @@ mod tests {
 
     fn memfd(bytes: u64) -> OwnedFd {
         let name = c"viaduct-test";
-        let fd = nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+        let fd =
+            nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&fd, i64::try_from(bytes).unwrap()).unwrap();
         fd
     }
@@ -317,13 +320,18 @@ mod tests {
             refused(vec![(spec(0x1000, 0), memfd(4096))]),
             "memory region at guest address 0x1000 with 0x0 bytes is empty or wraps"
         );
-        assert!(refused(vec![(spec(u64::MAX - 10 - (1 << 40), 100), memfd(4096))]).contains("wraps"));
+        assert!(
+            refused(vec![(spec(u64::MAX - 10 - (1 << 40), 100), memfd(4096))]).contains("wraps")
+        );
         assert_eq!(
             refused(vec![(spec(0x1000, 0x2000), memfd(0x1000))]),
             "memory region at guest address 0x1000 needs 0x2000 bytes of its file, which has 0x1000"
         );
         assert_eq!(
-            refused(vec![(spec(0x1000, 0x2000), memfd(0x2000)), (spec(0x2000, 0x1000), memfd(0x1000))]),
+            refused(vec![
+                (spec(0x1000, 0x2000), memfd(0x2000)),
+                (spec(0x2000, 0x1000), memfd(0x1000))
+            ]),
             "memory regions at guest addresses 0x1000 and 0x2000 overlap"
         );
         let many = (0..=REGIONS_MAX as u64).map(|i| (spec(i << 20, 4096), memfd(4096))).collect();

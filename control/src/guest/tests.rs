@@ -71,12 +71,8 @@ async fn until_connected(handle: &GuestHandle, wanted: bool) {
 async fn start(front_end: &mut Connection) -> File {
     let memory = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).unwrap());
     memory.set_len(MEMORY_BYTES).unwrap();
-    let region = RegionSpec {
-        guest_address: 0,
-        bytes: MEMORY_BYTES,
-        user_address: 0,
-        mmap_offset: 0,
-    };
+    let region =
+        RegionSpec { guest_address: 0, bytes: MEMORY_BYTES, user_address: 0, mmap_offset: 0 };
     let mut send = |request: Request| front_end.send(&request.encode(false)).unwrap();
     send(Request::SetFeatures(DRIVER));
     send(Request::SetMemTable(vec![(region, memory.try_clone().unwrap().into())]));

@@ -88,9 +88,8 @@ impl Switch {
             seed,
         }));
         let clock = Clock::calibrate();
-        let idle = config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| {
-            IdlePolicy::Sleep { max }
-        });
+        let idle =
+            config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max });
         let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
         let now = Instant::now();
         let mut switch = Self {

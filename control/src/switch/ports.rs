@@ -128,7 +128,8 @@ impl Switch {
                     link
                 }
                 Err(reason) => {
-                    if !matches!(before, Link::Waiting { reason: before, .. } if *before == reason) {
+                    if !matches!(before, Link::Waiting { reason: before, .. } if *before == reason)
+                    {
                         tracing::error!(port = %uuid, "{reason}");
                     }
                     Link::Waiting { reason, again: Instant::now() + RETRY }

@@ -108,7 +108,11 @@ fn wire_status(wire: &crate::wire::Wire) -> (Status, Option<String>) {
 fn join(problems: &[Problem]) -> String {
     let sentence = |problem: &Problem| {
         let Problem { field, what, remedy, .. } = problem;
-        if field.is_empty() { format!("{what}; {remedy}") } else { format!("{field}: {what}; {remedy}") }
+        if field.is_empty() {
+            format!("{what}; {remedy}")
+        } else {
+            format!("{field}: {what}; {remedy}")
+        }
     };
     problems.iter().map(sentence).collect::<Vec<_>>().join(". ")
 }

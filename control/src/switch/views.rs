@@ -87,9 +87,10 @@ impl Switch {
                 None => view,
             }
         });
-        let refused = self.desired.refused_ports(&self.config.host).map(|(uuid, problems)| {
-            refused_view(uuid, problems.first().map(ToString::to_string))
-        });
+        let refused = self
+            .desired
+            .refused_ports(&self.config.host)
+            .map(|(uuid, problems)| refused_view(uuid, problems.first().map(ToString::to_string)));
         uplinks.chain(ports).chain(refused).collect()
     }
 
@@ -341,9 +342,10 @@ impl Switch {
     }
 
     fn port_refs(&self) -> BTreeMap<PortId, PortRef> {
-        let uplinks = self.uplinks.iter().map(|(name, uplink)| {
-            (uplink.id(), PortRef::Uplink { physnet: name.clone() })
-        });
+        let uplinks = self
+            .uplinks
+            .iter()
+            .map(|(name, uplink)| (uplink.id(), PortRef::Uplink { physnet: name.clone() }));
         let ports = self.ports.iter().map(|(uuid, live)| (live.id(), self.port_ref(*uuid)));
         uplinks.chain(ports).collect()
     }

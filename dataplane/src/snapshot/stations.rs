@@ -77,9 +77,8 @@ mod tests {
     fn addresses_are_found_in_their_domain_only() {
         let domain = |number| DomainId::new(number).unwrap();
         let port = |number| PortId::new(number).unwrap();
-        let all: Vec<_> = (0..500)
-            .map(|n| (domain(n % 7), Mac::from_bits(n as u64 / 7 + 1), port(n)))
-            .collect();
+        let all: Vec<_> =
+            (0..500).map(|n| (domain(n % 7), Mac::from_bits(n as u64 / 7 + 1), port(n))).collect();
         for seed in [0, 1, u64::MAX] {
             let stations = Stations::build(&all, seed);
             for &(domain, mac, port) in &all {

@@ -147,7 +147,7 @@ impl Table {
     fn indirect(descriptor: Descriptor, limit: u16) -> Result<Self, Violation> {
         let bytes = descriptor.bytes;
         let size = bytes / 16;
-        if bytes == 0 || bytes % 16 != 0 || size > u32::from(limit) {
+        if bytes == 0 || !bytes.is_multiple_of(16) || size > u32::from(limit) {
             return Err(Violation::IndirectTable { bytes });
         }
         Ok(Self::Indirect { address: descriptor.address, size: size as u16 })

@@ -88,7 +88,11 @@ impl Vring {
             if pieces > free {
                 burst.rewind(mark);
                 // The chain may fit an empty burst. If not even that, it is no frame.
-                return if burst.is_empty() { Err(Violation::ChainBytes { bytes }) } else { Ok(false) };
+                return if burst.is_empty() {
+                    Err(Violation::ChainBytes { bytes })
+                } else {
+                    Ok(false)
+                };
             }
             bytes
         };

@@ -73,7 +73,9 @@ pub enum VringError {
     #[error("ring size {0} is not a power of two between 1 and {RING_SIZE_MAX}")]
     Size(u16),
     /// An area is not inside the guest's memory.
-    #[error("{area} at user address {address:#x} with {bytes} bytes is not inside one memory region")]
+    #[error(
+        "{area} at user address {address:#x} with {bytes} bytes is not inside one memory region"
+    )]
     Outside {
         /// Which area.
         area: &'static str,
@@ -159,14 +161,14 @@ impl Vring {
         }
         let entries = u64::from(size);
         // Both rings end in a field for the event index, which drivers lay out in any case.
-        let area = |area, address, bytes, align| {
-            if address % align != 0 {
+        let area = |area, address: u64, bytes, align| {
+            if !address.is_multiple_of(align) {
                 return Err(VringError::Unaligned { area, address, align });
             }
             let host = memory.translate_user(address, bytes);
             let host = host.ok_or(VringError::Outside { area, address, bytes })?;
             // A region may be mapped at an odd offset of its file.
-            if host.addr() as u64 % align != 0 {
+            if !(host.addr() as u64).is_multiple_of(align) {
                 return Err(VringError::Unaligned { area, address, align });
             }
             Ok(host)

@@ -117,7 +117,8 @@ fn any_layout_of_header_and_frame() {
     let body = frame(400);
     let mut message = vec![0; 12];
     message.extend(&body);
-    for cuts in [vec![12], vec![5], vec![5, 12], vec![12, 13, 14], vec![4, 8, 100, 300], vec![411]] {
+    for cuts in [vec![12], vec![5], vec![5, 12], vec![12, 13, 14], vec![4, 8, 100, 300], vec![411]]
+    {
         let mut guest = Guest::new(16);
         let mut source = bare(guest.ring());
         let mut from = 0;
@@ -540,7 +541,13 @@ fn a_guest_that_rewrites_its_ring_all_the_time() {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let index = (state >> 33) as u16 % 64;
                 let (bytes, next) = ((state >> 20) as u32 % 3000, (state >> 40) as u16 % 80);
-                scribbler.describe(index, scribbler.buffer(index), bytes, (state >> 60) as u16, next);
+                scribbler.describe(
+                    index,
+                    scribbler.buffer(index),
+                    bytes,
+                    (state >> 60) as u16,
+                    next,
+                );
                 scribbler.describe(index, scribbler.buffer(index), 212, 0, 0);
             }
         })

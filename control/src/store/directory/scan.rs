@@ -327,3 +327,34 @@ fn unreadable(error: &io::Error) -> Misfit {
     let what = format!("cannot be read: {error}");
     Misfit::new(what, "make it readable for the user that runs viaduct")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_just_written_is_read_again_though_it_looks_the_same() {
+        let directory = tempfile::TempDir::new().expect("a directory for the test");
+        let text = "networks/11111111-1111-4111-8111-111111111111";
+        let key: Key = text.parse().expect("a key");
+        let file = key.file(directory.path());
+        fs::create_dir(file.parent().expect("a folder")).expect("it can be written");
+        fs::write(&file, "2").expect("it can be written");
+        let mut scanner = Scanner::new(directory.path().into());
+        scanner.scan(&mut |_| {}).expect("the directory is there");
+
+        // As if the file had been read between two writes within one tick of the clock.
+        let read_between = RawValue::Json(Arc::from(*b"1"));
+        scanner.files.get_mut(&key).expect("it was read").value = read_between.clone();
+        assert!(scanner.scan(&mut |_| {}).expect("the directory is there"));
+        assert_ne!(scanner.files[&key].value, read_between);
+
+        let stamp = Stamp { device: 0, inode: 0, size: 1, modified: 5, changed: 7 };
+        for (since, settled) in [(0, false), (UNSETTLED_NANOSECONDS, false), (i128::MAX - 7, true)]
+        {
+            assert_eq!(stamp.is_settled(7 + since), settled, "{since}");
+        }
+        // Nor is one from the future, which a wrong clock makes.
+        assert!(!stamp.is_settled(0));
+    }
+}

@@ -125,9 +125,7 @@ fn a_listing_is_what_lies_under_keys_and_all_that_is_odd() {
     bed.write("security-groups/x.json", "{}");
     fs::create_dir(bed.root.join("networks/dir.json")).expect("a folder like a file");
     // Values that cannot be read, each in another way.
-    let odd = |digit: &str| {
-        format!("networks/{}", "00000000-0000-4000-8000-00000000000X".replace('X', digit))
-    };
+    let odd = |digit: &str| format!("networks/00000000-0000-4000-8000-00000000000{digit}");
     symlink("nowhere", bed.file(&odd("1"))).expect("a link");
     symlink(bed.file(&odd("2")), bed.file(&odd("2"))).expect("a link to itself");
     nix::unistd::mkfifo(&bed.file(&odd("3")), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
@@ -407,8 +405,7 @@ async fn reports_are_written_once_and_go_with_the_claim() {
     assert!(written["state/h/alive.json"].contains(&format!("\"pid\": {}", std::process::id())));
     assert!(written[&file].contains("\"reason\": \"no socket yet\""), "{}", written[&file]);
 
-    let stamp =
-        || fs::metadata(bed.root.join(&file)).and_then(|found| found.modified()).expect("it");
+    let stamp = || fs::metadata(bed.root.join(&file)).and_then(|it| it.modified()).expect("it");
     let before = stamp();
     assert_eq!(claim.report(&state).await.expect("nothing to do"), 0);
     assert_eq!(stamp(), before);

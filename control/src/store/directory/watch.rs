@@ -65,10 +65,15 @@ async fn run(
         }
         let rescan = if folders.outage { rescan.min(OUTAGE_RESCAN) } else { rescan };
         if timeout(rescan, news.notified()).await.is_ok() {
-            let since = Instant::now();
-            while since.elapsed() < WAIT_MAX && timeout(QUIET, news.notified()).await.is_ok() {}
+            quiet(&news).await;
         }
     }
+}
+
+/// Waits until a storm of changes is over, or has lasted long enough.
+async fn quiet(news: &Notify) {
+    let since = Instant::now();
+    while since.elapsed() < WAIT_MAX && timeout(QUIET, news.notified()).await.is_ok() {}
 }
 
 /// The folders that are watched.
@@ -173,6 +178,28 @@ fn is_gone(error: &notify::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_storm_is_waited_for_but_not_for_ever() {
+        let news = Arc::new(Notify::new());
+        let since = Instant::now();
+        quiet(&news).await;
+        assert!(since.elapsed() >= QUIET);
+
+        let storm = tokio::spawn({
+            let news = Arc::clone(&news);
+            async move {
+                loop {
+                    news.notify_one();
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let since = Instant::now();
+        timeout(Duration::from_secs(30), quiet(&news)).await.expect("it ends under a storm");
+        assert!(since.elapsed() >= WAIT_MAX);
+        storm.abort();
+    }
 
     #[tokio::test]
     async fn looking_is_no_reason_to_look() {

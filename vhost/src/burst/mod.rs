@@ -1,0 +1,309 @@
+//! A burst: up to [`BURST_MAX`] frames between their receipt and their departure.
+//!
+//! A frame is private memory plus a body where it lies. Its first [`HEAD_MAX`] bytes are copied
+//! when it is received, so that what a decision was made on is what is sent, whatever a guest
+//! does to its own buffers meanwhile. The rest stays in the sender's buffers, named by
+//! [`Segment`]s, and is copied once: to where it goes.
+//!
+//! The bodies are good only until the source is told to release them, so they can be reached only
+//! through a [`Received`], which borrows both the burst and its source and releases when dropped.
+#![allow(unsafe_code)]
+
+mod frame;
+
+pub use frame::{FrameRef, TagEdit};
+
+use crate::copy::prefetch;
+use frame::Frame;
+
+/// The most frames in a burst. Handing cache lines between cores gets cheaper up to about this
+/// many, and latency dearer beyond.
+pub const BURST_MAX: usize = 64;
+
+/// The most bytes of a frame that are copied to private memory on receipt: room for Ethernet, one
+/// tag, IPv6 with extension headers and a transport header.
+pub const HEAD_MAX: usize = 128;
+
+/// The most descriptors that the frames of one burst may consist of: what bounds the time that
+/// one guest can take from a worker, and the length of one chain.
+pub(crate) const SEGMENTS_MAX: usize = 1024;
+
+/// A piece of a frame's body in memory that somebody else may write to.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    address: *const u8,
+    bytes: u32,
+}
+
+// SAFETY: whoever made the segment vouched that it may be read until the source's release, from
+// the worker that holds the burst, on whichever thread that worker runs.
+unsafe impl Send for Segment {}
+
+impl Segment {
+    /// A segment of `bytes` bytes at `address`.
+    ///
+    /// # Safety
+    /// The memory must be readable until the [`Source`] that puts this segment into a [`Burst`]
+    /// is told to release it. It may change meanwhile.
+    #[inline(always)]
+    pub unsafe fn new(address: *const u8, bytes: u32) -> Self {
+        Self { address, bytes }
+    }
+}
+
+/// A frame of a burst that shall go to one port.
+#[derive(Clone, Copy, Debug)]
+pub struct Staged {
+    /// Its index in the burst.
+    pub index: u8,
+    /// What happens to its tag.
+    pub tag: TagEdit,
+    /// Whether it goes to this port only, so that what it lies in may be handed on as it is.
+    pub sole: bool,
+}
+
+/// What became of the frames that were given to a port's transmit side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames that were handed over.
+    pub frames: u64,
+    /// Their bytes, from the MAC addresses on, without the frame check sequence.
+    pub bytes: u64,
+    /// Frames dropped since the port's ring was full.
+    pub full: u64,
+    /// Frames dropped since no buffer of the port could hold them.
+    pub too_big: u64,
+    /// Frames dropped since the port's ring is not running.
+    pub down: u64,
+    /// Frames dropped since another thread held the ring for too long.
+    pub busy: u64,
+    /// Frames dropped since the pool had no buffer to copy them to.
+    pub no_buffer: u64,
+}
+
+/// Where frames come from: the receive side of a port.
+pub trait Source: Send {
+    /// Puts waiting frames into an empty burst. Returns at once.
+    fn fill(&mut self, burst: &mut Burst);
+
+    /// Takes back what the frames of `burst` lie in. Called once after each `fill` that gave any.
+    fn release(&mut self, burst: &mut Burst);
+}
+
+/// See the [module's head](self).
+pub struct Burst {
+    frames: Box<[Frame; BURST_MAX]>,
+    len: usize,
+    segments: Vec<Segment>,
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self {
+            frames: Box::new(std::array::from_fn(|_| Frame::default())),
+            len: 0,
+            segments: Vec::with_capacity(SEGMENTS_MAX),
+        }
+    }
+}
+
+/// For sources: filling a burst.
+impl Burst {
+    /// Frames in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds no frame.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of all its frames.
+    pub fn bytes(&self) -> u64 {
+        self.frames[..self.len].iter().map(|frame| u64::from(frame.bytes)).sum()
+    }
+
+    /// How many segments it still has room for.
+    #[inline(always)]
+    pub(crate) fn segments_free(&self) -> usize {
+        SEGMENTS_MAX - self.segments.len()
+    }
+
+    /// Adds a segment to the frame that the next [`stage`](Self::stage) makes, if there is room.
+    #[inline(always)]
+    pub(crate) fn append(&mut self, segment: Segment) {
+        // Room for all was reserved; a worker never allocates.
+        if self.segments.len() < SEGMENTS_MAX {
+            self.segments.push(segment);
+        }
+    }
+
+    /// Makes a frame of all segments from the `first` on, and asks for its head to be fetched.
+    /// It becomes readable by [`settle`](Self::settle).
+    #[inline(always)]
+    pub(crate) fn stage(&mut self, first: usize, bytes: u32) {
+        let count = self.segments.len() - first;
+        if let Some(segment) = self.segments.get(first) {
+            prefetch(segment.address);
+            prefetch(segment.address.wrapping_add(64));
+        }
+        let frame = &mut self.frames[self.len];
+        frame.bytes = bytes;
+        frame.first = first as u16;
+        frame.count = count as u16;
+        self.len += 1;
+    }
+
+    /// Index that the next segment gets, to be given to [`stage`](Self::stage).
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Takes back all segments from `mark` on.
+    #[inline(always)]
+    pub(crate) fn rewind(&mut self, mark: usize) {
+        self.segments.truncate(mark);
+    }
+
+    /// Copies the heads of all staged frames to private memory. Their first `skip` bytes, which
+    /// each of them must have, do not belong to the frames.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self, skip: u32) {
+        let Self { frames, len, segments } = self;
+        for frame in &mut frames[..*len] {
+            frame.settle(segments, skip);
+        }
+    }
+
+    /// Adds a frame that lies in somebody's buffers, with a token that identifies them.
+    ///
+    /// Returns `false`, and adds nothing, if the burst is full.
+    ///
+    /// # Safety
+    /// Transmit sides of the source's kind take `token` for what that kind says it is (an mbuf's
+    /// address): it must be that.
+    pub unsafe fn push_owned(
+        &mut self,
+        token: usize,
+        segments: impl IntoIterator<Item = Segment>,
+    ) -> bool {
+        if self.len == BURST_MAX {
+            return false;
+        }
+        let first = self.segments.len();
+        let mut bytes = 0_u32;
+        for segment in segments {
+            if self.segments.len() == SEGMENTS_MAX {
+                self.segments.truncate(first);
+                return false;
+            }
+            bytes = bytes.saturating_add(segment.bytes);
+            self.segments.push(segment);
+        }
+        self.stage(first, bytes);
+        let Self { frames, len, segments } = self;
+        let frame = &mut frames[*len - 1];
+        frame.settle(segments, 0);
+        frame.token.set(token);
+        true
+    }
+
+    /// Adds a frame of at most [`HEAD_MAX`] bytes that lies in private memory altogether.
+    ///
+    /// Returns `false`, and adds nothing, if the burst is full or the frame too long.
+    pub fn push_private(&mut self, bytes: &[u8]) -> bool {
+        if self.len == BURST_MAX || bytes.len() > HEAD_MAX {
+            return false;
+        }
+        let frame = &mut self.frames[self.len];
+        frame.head[..bytes.len()].copy_from_slice(bytes);
+        (frame.bytes, frame.head_bytes) = (bytes.len() as u32, bytes.len() as u16);
+        (frame.first, frame.count) = (0, 0);
+        frame.token.set(0);
+        self.len += 1;
+        true
+    }
+
+    /// The tokens that nobody took, for a source's release.
+    pub fn tokens(&self) -> impl Iterator<Item = usize> {
+        self.frames[..self.len].iter().map(|frame| frame.token.get()).filter(|token| *token != 0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.segments.clear();
+    }
+}
+
+/// Frames that were received and not yet released. Releases when dropped.
+pub struct Received<'a> {
+    burst: &'a mut Burst,
+    source: &'a mut dyn Source,
+}
+
+impl<'a> Received<'a> {
+    /// Asks `source` for what is waiting.
+    #[inline]
+    pub fn take(source: &'a mut dyn Source, burst: &'a mut Burst) -> Self {
+        burst.clear();
+        source.fill(burst);
+        Self { burst, source }
+    }
+
+    /// The frames, readable as long as this is not dropped.
+    #[inline]
+    pub fn frames(&self) -> Frames<'_> {
+        Frames { burst: self.burst }
+    }
+}
+
+impl Drop for Received<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.burst.is_empty() {
+            self.source.release(self.burst);
+            self.burst.clear();
+        }
+    }
+}
+
+/// The frames of a [`Received`].
+#[derive(Clone, Copy)]
+pub struct Frames<'a> {
+    burst: &'a Burst,
+}
+
+impl<'a> Frames<'a> {
+    /// How many.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.burst.len
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.burst.len == 0
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len).
+    #[inline(always)]
+    pub fn frame(&self, index: usize) -> FrameRef<'a> {
+        FrameRef {
+            frame: &self.burst.frames[..self.burst.len][index],
+            segments: &self.burst.segments,
+        }
+    }
+
+    /// All of them, in the order in which they were received.
+    pub fn iter(&self) -> impl Iterator<Item = FrameRef<'a>> + use<'a> {
+        let burst = self.burst;
+        burst.frames[..burst.len].iter().map(|frame| FrameRef { frame, segments: &burst.segments })
+    }
+}
