@@ -5,6 +5,8 @@
 //! to skip.
 #![cfg(feature = "dpdk")]
 
+#![allow(clippy::disallowed_methods, reason = "tests are no workers, and may wait")]
+
 mod devices;
 mod frames;
 mod kernel;
