@@ -23,13 +23,15 @@ struct Variant {
     /// The switch makes the sockets.
     switch_serves: bool,
     queues: u16,
+    /// The workers' cores.
+    cores: &'static str,
     /// More of virtio-user's arguments.
     options: &'static str,
 }
 
 impl Variant {
     fn start_switch(&self) -> Daemon {
-        let daemon = Daemon::builder().start();
+        let daemon = Daemon::builder().set("workers.cores", self.cores).start();
         daemon.local_network("net");
         for (name, mac) in NAMES.iter().zip(MAC) {
             let mut port = guest_port(name, "net", mac);
@@ -74,9 +76,12 @@ impl Variant {
         let daemon = self.start_switch();
         let mut guests = self.start_guests(&daemon);
         wait_for_frames(&daemon, &mut guests, 10_000);
+        let workers = self.cores.split(',').count();
         for name in NAMES {
             daemon.wait_ready(name);
             let port = daemon.show_port("ports", name);
+            let polled_by = port["workers"].as_array().expect("a list").len();
+            assert_eq!(polled_by, workers.min(usize::from(self.queues)), "{port}");
             assert_eq!(port["dropped_frames"], 0, "{}", daemon.show("drops"));
             let vhost = daemon.show_port("vhost", name);
             assert_eq!(vhost["state"], "ready", "{vhost}");
@@ -107,27 +112,35 @@ fn wait_for_frames(daemon: &Daemon, guests: &mut Process, at_least: u64) {
     });
 }
 
+/// One queue pair, one worker, and the switch makes the sockets.
+const PLAIN: Variant = Variant { switch_serves: true, queues: 1, cores: "[1]", options: "" };
+
 #[test]
 fn virtio_user_connects_to_the_switch() {
-    Variant { switch_serves: true, queues: 1, options: "" }.frames_go_round();
+    PLAIN.frames_go_round();
 }
 
 #[test]
 fn the_switch_connects_to_virtio_user() {
-    Variant { switch_serves: false, queues: 1, options: "" }.frames_go_round();
+    Variant { switch_serves: false, ..PLAIN }.frames_go_round();
 }
 
 #[test]
 fn several_queue_pairs() {
-    Variant { switch_serves: true, queues: 2, options: "" }.frames_go_round();
+    Variant { queues: 2, ..PLAIN }.frames_go_round();
+}
+
+#[test]
+fn two_workers_share_the_queues() {
+    Variant { queues: 2, cores: "[0, 1]", ..PLAIN }.frames_go_round();
 }
 
 #[test]
 fn without_mergeable_buffers() {
-    Variant { switch_serves: true, queues: 1, options: ",mrg_rxbuf=0" }.frames_go_round();
+    Variant { options: ",mrg_rxbuf=0", ..PLAIN }.frames_go_round();
 }
 
 #[test]
 fn a_ring_of_another_size() {
-    Variant { switch_serves: true, queues: 1, options: ",queue_size=1024" }.frames_go_round();
+    Variant { options: ",queue_size=1024", ..PLAIN }.frames_go_round();
 }

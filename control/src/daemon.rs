@@ -213,20 +213,24 @@ impl Daemon {
             Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
             Query::Workers {} => Answer::Workers(switch.worker_views()),
             Query::Drops {} => Answer::Drops(switch.drop_views()),
-            Query::Errors {} => Answer::Errors(self.problems().map(ErrorView::from).collect()),
+            Query::Errors {} => Answer::Errors(self.problems().iter().map(ErrorView::from).collect()),
         };
         request.answer(answer);
     }
 
-    fn problems(&self) -> impl Iterator<Item = &Problem> {
+    /// All that is wrong: with the store, with what is in it, with carrying it out.
+    fn problems(&self) -> Vec<Problem> {
         let of_objects = self.switch.desired().problems.values().flatten();
-        self.listing.problems.iter().chain(of_objects).chain(&self.switch.config().warnings)
+        let written = self.listing.problems.iter().chain(of_objects);
+        let written = written.chain(&self.switch.config().warnings).cloned();
+        written.chain(self.switch.failures()).collect()
     }
 
     fn summary(&self) -> Summary {
         let config = self.switch.config();
         let (ports, uplinks) = self.switch.counts();
-        let errors = self.problems().filter(|problem| problem.is_error()).count();
+        let problems = self.problems();
+        let errors = problems.iter().filter(|problem| problem.is_error()).count();
         Summary {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -239,7 +243,7 @@ impl Daemon {
             uplinks,
             ports,
             errors: errors as u32,
-            warnings: (self.problems().count() - errors) as u32,
+            warnings: (problems.len() - errors) as u32,
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use vhost::Device;
 use vhost::session::{Session, SessionOptions, SessionSummary};
-use vhost::socket::{Access, Connection, Listener, SocketError};
+use vhost::socket::{Access, ConnectError, Connection, Listener, SocketError};
 
 use crate::config::Vhost;
 use crate::model::PortUuid;
@@ -50,6 +50,11 @@ pub(crate) enum GuestState {
     /// No guest's process is connected.
     Unconnected {
         /// Why not.
+        reason: String,
+    },
+    /// The socket cannot be used, whoever may come: somebody has to do something.
+    Failed {
+        /// Why not, and what to do.
         reason: String,
     },
     /// One is.
@@ -127,7 +132,13 @@ impl GuestSocket {
                         self.backoff.reset();
                     }
                 }
-                Err(error) => self.note_unconnected(error.to_string()),
+                // These pass by themselves, when a guest starts or ends.
+                Err(
+                    error @ (ConnectError::Missing(_)
+                    | ConnectError::NobodyListens(_)
+                    | ConnectError::Busy(_)),
+                ) => self.note_unconnected(error.to_string()),
+                Err(error) => self.note_failed(error.to_string()),
             }
             tokio::time::sleep(self.backoff.next()).await;
         }
@@ -145,7 +156,7 @@ impl GuestSocket {
             let (listener, _bound) = match bound {
                 Ok(bound) => bound,
                 Err(reason) => {
-                    self.note_unconnected(reason);
+                    self.note_failed(reason);
                     tokio::time::sleep(REBIND).await;
                     continue;
                 }
@@ -261,14 +272,23 @@ impl GuestSocket {
     }
 
     fn note_unconnected(&self, reason: String) {
-        let mut status = self.shared.status.lock();
-        let state = GuestState::Unconnected { reason };
-        if status.state != state {
-            if let GuestState::Unconnected { reason } = &state {
-                tracing::info!(port = %self.options.port, "{reason}");
-            }
-            status.state = state;
+        if self.note(GuestState::Unconnected { reason: reason.clone() }) {
+            tracing::info!(port = %self.options.port, "{reason}");
         }
+    }
+
+    fn note_failed(&self, reason: String) {
+        if self.note(GuestState::Failed { reason: reason.clone() }) {
+            tracing::error!(port = %self.options.port, "{reason}");
+        }
+    }
+
+    /// Takes note of the state; returns whether it is another one than before.
+    fn note(&self, state: GuestState) -> bool {
+        let mut status = self.shared.status.lock();
+        let changed = status.state != state;
+        status.state = state;
+        changed
     }
 }
 

@@ -40,6 +40,33 @@ impl Switch {
         state
     }
 
+    /// What could not be carried out of desired state and configuration, for `show errors`.
+    pub(crate) fn failures(&self) -> Vec<Problem> {
+        let host = &self.config.host;
+        let remedy = "it is tried again every few seconds";
+        let mut failures = Vec::new();
+        for (name, uplink) in &self.uplinks {
+            if let (Status::Failed, Some(reason)) = uplink.status() {
+                let mut problem = Problem::whole(format!("physnets.{name}"), reason, remedy);
+                problem.field = "device".to_owned();
+                failures.push(problem);
+            }
+        }
+        for (&uuid, port) in &self.desired.ports {
+            let (status, reason) = self.port_status(port, self.ports.get(&uuid));
+            if let (Status::Failed, Some(reason)) = (status, reason) {
+                let key = crate::key::Key::Port { host: host.clone(), port: uuid };
+                let mut problem = Problem::whole(key, reason, remedy);
+                problem.field = match &port.attachment {
+                    Attachment::VhostUser { .. } => "socket".to_owned(),
+                    Attachment::Ethdev { .. } => "device".to_owned(),
+                };
+                failures.push(problem);
+            }
+        }
+        failures
+    }
+
     fn port_state(&self, uuid: PortUuid, port: &Port) -> PortState {
         let live = self.ports.get(&uuid);
         let (status, reason) = self.port_status(port, live);
@@ -81,6 +108,7 @@ impl Switch {
             Some(Link::Guest { socket, .. }) => match socket.status().state {
                 GuestState::Connected { .. } => (Status::Ready, None),
                 GuestState::Unconnected { reason } => (Status::Waiting, Some(reason)),
+                GuestState::Failed { reason } => (Status::Failed, Some(reason)),
             },
             Some(Link::Wire { wire, .. }) => wire_status(wire),
             Some(Link::Waiting { reason, .. }) => (Status::Failed, Some(reason.clone())),

@@ -178,7 +178,9 @@ impl Switch {
             let Link::Guest { device, socket } = self.ports.get(uuid)?.link() else { return None };
             let status = socket.status();
             let (state, reason) = match status.state {
-                GuestState::Unconnected { reason } => (VhostState::Unconnected, Some(reason)),
+                GuestState::Unconnected { reason } | GuestState::Failed { reason } => {
+                    (VhostState::Unconnected, Some(reason))
+                }
                 GuestState::Connected { ready: true } => (VhostState::Ready, None),
                 GuestState::Connected { ready: false } => {
                     let reason = "the guest's driver does not run".to_owned();

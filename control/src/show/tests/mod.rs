@@ -1,5 +1,7 @@
 //! Questions and answers over real sockets, good clients beside bad ones.
 
+mod answers;
+
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net as blocking;
 use std::path::{Path, PathBuf};
@@ -10,10 +12,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use self::answers::{answer, port, red, web};
 use super::protocol::Reply;
-use super::view::*;
+use super::view::PortKind;
 use super::*;
-use crate::model::Status;
 
 /// A directory with a socket in it, which a daemon that answers every question may serve.
 struct Bed {
@@ -53,138 +55,6 @@ impl Bed {
             Some(answer(&Query::Errors {}))
         );
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-    }
-}
-
-fn answer(query: &Query) -> Answer {
-    match query {
-        Query::Summary {} => Answer::Summary(Box::new(Summary {
-            version: "0.1.0".to_owned(),
-            pid: 7,
-            host: "compute-1".parse().expect("a host"),
-            uptime_seconds: 60,
-            store: "directory /var/lib/viaduct".to_owned(),
-            changed_seconds: None,
-            cores: vec![2, 3],
-            domains: 1,
-            uplinks: Counts::default(),
-            ports: Counts { ready: 1, ..Counts::default() },
-            errors: 0,
-            warnings: 0,
-        })),
-        Query::Ports {} => Answer::Ports(vec![
-            port(web(), PortKind::VhostUser, Some(red())),
-            port(uplink(), PortKind::Uplink, None),
-        ]),
-        Query::Domains {} => Answer::Domains(vec![DomainView {
-            network: red(),
-            number: Some(0),
-            segment: SegmentView::Vlan { physnet: "wire".parse().expect("a physnet"), vlan: 100 },
-            mtu: 1500,
-            learning: true,
-            flooding: true,
-            members: vec![web(), uplink()],
-            learned: 1,
-        }]),
-        Query::Fdb { network } => Answer::Fdb(FdbView {
-            statistics: FdbStatisticsView::default(),
-            entries: network
-                .iter()
-                .map(|_| FdbEntryView {
-                    network: red(),
-                    mac: "52:54:00:00:00:01".parse().expect("a MAC"),
-                    port: uplink(),
-                    age_seconds: Some(3),
-                    origin: FdbOrigin::Learned,
-                })
-                .collect(),
-        }),
-        Query::Vhost { .. } => Answer::Vhost(vec![VhostView {
-            port: web(),
-            socket: "/run/web.sock".into(),
-            mode: SocketModeView::Client,
-            state: VhostState::Connected,
-            reason: Some("the guest's driver does not run".to_owned()),
-            features: None,
-            protocol_features: vec!["VHOST_USER_PROTOCOL_F_MQ".to_owned()],
-            driver_status: 0,
-            mtu: None,
-            memory: vec![RegionView { guest_address: 0, bytes: u64::MAX }],
-            rings: vec![RingView {
-                queue: 0,
-                size: Some(256),
-                state: "stopped".to_owned(),
-                enabled: true,
-                next_available: 65_535,
-                next_used: None,
-                frames: 0,
-                bytes: 0,
-                full: 0,
-                too_big: 0,
-                discarded: 0,
-                kicks: 0,
-            }],
-            sessions: 1,
-            last_error: None,
-            refusal: None,
-        }]),
-        Query::Workers {} => {
-            let work = Work { cycles: 3, busy_cycles: 1, frames: 7, ..Work::default() };
-            Answer::Workers(vec![WorkerView::new(0, 2, Some(250), vec![web()], work)])
-        }
-        Query::Drops {} => Answer::Drops(vec![DropView {
-            port: web(),
-            reason: "ring-full".to_owned(),
-            side: Side::Egress,
-            frames: 9,
-            help: "The guest or NIC had no free receive buffer.".to_owned(),
-        }]),
-        Query::Errors {} => Answer::Errors(vec![ErrorView {
-            object: "networks/x".to_owned(),
-            line: None,
-            field: "mtu".to_owned(),
-            what: "5 is too small".to_owned(),
-            remedy: "write 68 or more".to_owned(),
-            severity: Severity::Error,
-        }]),
-    }
-}
-
-fn red() -> NetworkRef {
-    let uuid = "00000000-0000-4000-8000-000000000001".parse().expect("a UUID");
-    NetworkRef { uuid, name: "red".parse().ok() }
-}
-
-fn web() -> PortRef {
-    let uuid = "00000000-0000-4000-8000-000000000002".parse().expect("a UUID");
-    PortRef::Port { uuid, name: None }
-}
-
-fn uplink() -> PortRef {
-    PortRef::Uplink { physnet: "wire".parse().expect("a physnet") }
-}
-
-fn port(port: PortRef, kind: PortKind, network: Option<NetworkRef>) -> PortView {
-    PortView {
-        port,
-        kind,
-        number: Some(1),
-        network,
-        mac: "52:54:00:12:34:56".parse().ok(),
-        status: Status::Waiting,
-        reason: Some("no socket yet".to_owned()),
-        admin_up: true,
-        socket: None,
-        device: Some("net_tap0".to_owned()),
-        queues: 1,
-        workers: vec![0],
-        received_frames: 1,
-        received_bytes: 64,
-        sent_frames: 2,
-        sent_bytes: 128,
-        dropped_frames: 3,
-        flooded_frames: 4,
-        learned: 5,
     }
 }
 
