@@ -1,15 +1,19 @@
 //! The control side: what Viaduct should be, and what it reports that it is.
 //!
 //! ```text
+//! daemon  the control thread's loop: watch, apply, report, answer
+//! switch  what is attached, and how desired state changes that: `Switch::apply`
+//! compile desired state, made into the tables of the workers: pure
+//! crew    the workers' threads                          guest   a guest's vhost-user socket
 //! config  what the machine is: one TOML file            key     where each object stands
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`
 //! edit    what the commands do to a store               check   the same judgement without a daemon
+//! show    what can be shown of a running daemon, and the socket that it is asked by
 //! ```
 //!
-//! A change goes `store` → `model::Desired` → (what is attached and published). Everything up to there
-//! is pure but for the store. What is absent: no frame is seen here, nothing here runs on a worker's
-//! core, and there is no unsafe code.
+//! A change goes `store` → `model::Desired` → `switch`. What is absent: no frame is seen here,
+//! nothing here runs on a worker's core, and there is no unsafe code.
 #![forbid(unsafe_code)]
 
 pub mod check;

@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::config::Config;
 use control::model::{Devargs, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName, Vid};
 
+/// What the options are headed by that most people need not give.
+const WHERE: &str = "Where things are";
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -104,10 +107,10 @@ pub struct ShowArguments {
     #[arg(long, global = true, conflicts_with = "json")]
     pub wide: bool,
     /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = WHERE)]
     pub config: Option<PathBuf>,
     /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", global = true, conflicts_with = "config")]
+    #[arg(long, value_name = "PATH", global = true, help_heading = WHERE, conflicts_with = "config")]
     pub socket: Option<PathBuf>,
 }
 
@@ -160,10 +163,10 @@ pub enum What {
 #[derive(Debug, Args)]
 pub struct StoreArguments {
     /// The configuration that names the store and the host [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = WHERE)]
     pub config: Option<PathBuf>,
     /// The store itself, in place of the configured one
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = WHERE)]
     pub store: Option<PathBuf>,
 }
 

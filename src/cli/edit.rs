@@ -5,9 +5,9 @@
 
 use std::io::Write;
 
-use control::edit::{add_network, add_port, delete_network, delete_port};
+use control::edit::{EditError, add_network, add_port, delete_network, delete_port};
 use control::key::Key;
-use control::model::{Attachment, Mac, Network, Port, PortUuid, Segment, SocketMode};
+use control::model::{Attachment, Mac, Network, NetworkUuid, Port, PortUuid, Segment, SocketMode};
 use control::store::Store;
 
 use super::arguments::{
@@ -28,8 +28,10 @@ pub fn network(arguments: &NetworkArguments, out: &mut dyn Write) -> Result<(), 
             network.mtu = add.mtu.unwrap_or(network.mtu);
             network.learning = !add.no_learning;
             network.flooding = !add.no_flooding;
-            let key = block_on(add_network(&place.store, place.site(), add.uuid, &network))??;
-            print_uuid(&key, out)
+            let uuid = add.uuid.unwrap_or_else(NetworkUuid::random);
+            let added = block_on(add_network(&place.store, place.site(), Some(uuid), &network))?;
+            added.map_err(|error| refusal(error, &Key::Network(uuid)))?;
+            Ok(writeln!(out, "{uuid}")?)
         }
         NetworkAction::Del { network } => block_on(async {
             let values = place.store.list().await?.values;
@@ -55,14 +57,16 @@ pub fn port(
                 Attachment::VhostUser { mac, .. } if add.mac.is_none() => Some(*mac),
                 _ => None,
             };
-            let key = block_on(async {
+            let added = block_on(async {
                 let values = place.store.list().await?.values;
                 let network = pick::network_of_store(&values, &add.network)?;
                 let port =
                     Port { name: add.name.clone(), network, attachment, admin_up: !add.down };
                 add_port(&place.store, place.site(), Some(uuid), &port).await
-            })??;
-            print_uuid(&key, out)?;
+            })?;
+            let key = Key::Port { host: place.site().host.clone(), port: uuid };
+            added.map_err(|error| refusal(error, &key))?;
+            writeln!(out, "{uuid}")?;
             if let Some(mac) = mac {
                 // Not part of the result; a terminal that cannot show it is no failure.
                 let _ = writeln!(err, "its address is {mac}: give it to the guest");
@@ -149,11 +153,16 @@ fn attachment(add: &PortAdd, uuid: PortUuid) -> Result<Attachment, Failure> {
     }
 }
 
-fn print_uuid(key: &Key, out: &mut dyn Write) -> Result<(), Failure> {
-    match key {
-        Key::Network(network) => writeln!(out, "{network}")?,
-        Key::Port { port, .. } => writeln!(out, "{port}")?,
-        other => writeln!(out, "{other}")?,
-    }
-    Ok(())
+/// Why an object was not added. Its key, which often nobody chose, says nothing and is left out.
+fn refusal(error: EditError, new: &Key) -> Failure {
+    let EditError::Refused(problems) = error else { return error.into() };
+    let new = format!("{new}: ");
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let line = problem.to_string();
+            line.strip_prefix(&new).map(str::to_owned).unwrap_or(line)
+        })
+        .collect();
+    Failure::Failed(lines.join("\n"))
 }

@@ -8,10 +8,9 @@ pub fn count(number: u64) -> String {
     let mut value = number as f64;
     for prefix in ["k", "M", "G", "T", "P"] {
         value /= 1000.0;
-        let text = digits(value);
-        // 999.9 is three digits no more once it is rounded.
-        if text.len() <= 4 {
-            return text + prefix;
+        // 999.9 has more than three digits once it is rounded.
+        if value < 999.5 {
+            return digits(value) + prefix;
         }
     }
     digits(value / 1000.0) + "E"

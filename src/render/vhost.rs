@@ -14,7 +14,7 @@ pub fn vhost(views: &[VhostView], wide: bool) -> String {
     let mut table = Table::new(&columns, "there are no vhost-user ports");
     for view in views {
         let running = view.rings.iter().filter(|ring| ring.state == "running").count();
-        let reason = view.reason.as_ref().or(view.last_error.as_ref());
+        let before = view.last_error.as_ref().map(|error| format!("last session: {error}"));
         table.row([
             labels.port(&view.port),
             mode(view.mode).to_owned(),
@@ -24,7 +24,7 @@ pub fn vhost(views: &[VhostView], wide: bool) -> String {
             view.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
             memory_of(view),
             view.socket.display().to_string(),
-            reason.cloned().unwrap_or_default(),
+            view.reason.clone().or(before).unwrap_or_default(),
         ]);
     }
     table.text()

@@ -111,6 +111,8 @@ impl Switch {
         };
         switch.add_uplinks();
         switch.open_waiting().await;
+        // Frames that come in before there is any network are told from those of a port that is down.
+        switch.publish().await;
         Ok(switch)
     }
 

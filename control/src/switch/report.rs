@@ -133,7 +133,8 @@ fn wire_status(wire: &crate::wire::Wire) -> (Status, Option<String>) {
     }
 }
 
-fn join(problems: &[Problem]) -> String {
+/// Problems as sentences, for a state's reason.
+pub(super) fn join(problems: &[Problem]) -> String {
     let sentence = |problem: &Problem| {
         let Problem { field, what, remedy, .. } = problem;
         if field.is_empty() {

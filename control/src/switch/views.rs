@@ -90,7 +90,7 @@ impl Switch {
         let refused = self
             .desired
             .refused_ports(&self.config.host)
-            .map(|(uuid, problems)| refused_view(uuid, problems.first().map(ToString::to_string)));
+            .map(|(uuid, problems)| refused_view(uuid, super::report::join(problems)));
         uplinks.chain(ports).chain(refused).collect()
     }
 
@@ -359,15 +359,15 @@ impl Switch {
 }
 
 /// A port that is in no force: what is wrong with it is all there is to show.
-fn refused_view(uuid: PortUuid, reason: Option<String>) -> PortView {
+fn refused_view(uuid: PortUuid, reason: String) -> PortView {
     PortView {
         port: PortRef::Port { uuid, name: None },
-        kind: PortKind::VhostUser,
+        kind: PortKind::Unknown,
         number: None,
         network: None,
         mac: None,
         status: Status::Refused,
-        reason,
+        reason: Some(reason),
         admin_up: false,
         socket: None,
         device: None,

@@ -63,12 +63,14 @@ impl Bed {
     /// Runs a command line and returns all that it prints, and how it ends if not well.
     pub fn run(&self, line: &str) -> String {
         let mut words: Vec<String> = line.split_whitespace().map(|word| self.real(word)).collect();
-        let says_where = words.iter().any(|word| {
-            ["--config", "--store", "--socket", "--help", "--version"].contains(&&**word)
-        });
-        let needs =
-            ["show", "network", "port"].iter().any(|it| words.get(1).is_some_and(|w| w == it));
-        if needs && !says_where {
+        let has = |option: &str| words.iter().any(|word| word == option);
+        // `port add` has a `--socket`, too, which is not the daemon's.
+        let says_where = match words.get(1).map(String::as_str) {
+            Some("show") => has("--config") || has("--socket"),
+            Some("network" | "port") => has("--config") || has("--store"),
+            _ => true,
+        };
+        if !says_where && !has("--help") {
             words.extend(["--config".to_owned(), self.path("viaduct.toml").display().to_string()]);
         }
         let (exit, printed) = run(words.iter().map(OsString::from));
@@ -90,7 +92,10 @@ impl Bed {
 
     fn shown(&self, text: &str) -> String {
         let here = self.directory.path().display().to_string();
-        text.replace(&format!("{here}/store"), "/var/lib/viaduct")
+        // Help texts have lines of blanks.
+        let lines: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        lines
+            .replace(&format!("{here}/store"), "/var/lib/viaduct")
             .replace(&format!("{here}/vhost"), "/run/viaduct/vhost")
             .replace(&format!("{here}/viaduct.sock"), "/run/viaduct/viaduct.sock")
             .replace(&format!("{here}/"), "")
