@@ -24,6 +24,8 @@ use crate::switch::{self, Bed, Switch, Testpmd};
 /// How often in a scenario, and for how long, both cores sleep to be moved closer to each other.
 const NAPS: u32 = 20;
 const NAP: Duration = Duration::from_millis(100);
+/// How many turns without frames a switch is forgiven in a scenario.
+const STALLS: usize = 3;
 
 /// How the bench is run, for all scenarios the same.
 #[derive(Clone, Debug, Serialize)]
@@ -125,6 +127,8 @@ struct Stage {
     switch: Box<dyn Switch>,
     guests: Guests,
     ports: u16,
+    /// How long after a turn without frames the first one came.
+    stalls_seconds: Vec<f64>,
     directory: TempDir,
 }
 
@@ -141,7 +145,8 @@ impl Stage {
         let nonce = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?.as_nanos();
         let directory = TempDir::with_prefix("viaduct-bench-").context("a directory")?;
         let guests = Guests::new(scenario, ports, nonce as u64, plan.pages)?;
-        let mut stage = Self { sessions: Vec::new(), switch, guests, ports, directory };
+        let (sessions, stalls_seconds) = (Vec::new(), Vec::new());
+        let mut stage = Self { sessions, switch, guests, ports, stalls_seconds, directory };
         stage.begin(scenario, plan.cores, generator).with_context(|| {
             format!("switch {}, scenario {}", stage.switch.name(), scenario.name)
         })?;
@@ -160,17 +165,36 @@ impl Stage {
     }
 
     fn take_turn(&mut self, generator: &Generator, span: Span) -> Result<Run> {
-        self.switch.resume()?;
-        let run = generator.run(&mut self.guests, span)?;
-        self.switch.pause()?;
-        ensure!(
-            run.mpps > 0.0,
-            "{} delivered nothing in most of a turn ({} frames sent, {} lost)",
-            self.switch.name(),
-            run.sent,
-            run.lost
-        );
-        Ok(run)
+        loop {
+            self.switch.resume()?;
+            let run = generator.run(&mut self.guests, span)?;
+            if run.mpps > 0.0 {
+                self.switch.pause()?;
+                return Ok(run);
+            }
+            self.note_stall(generator, &run)?;
+            self.switch.pause()?;
+        }
+    }
+
+    /// Nothing came in most of a turn: finds out whether anything comes at all. That happens to a
+    /// switch whose core was taken by something else, and is forgiven a few times.
+    fn note_stall(&mut self, generator: &Generator, run: &Run) -> Result<()> {
+        let name = self.switch.name();
+        let delay = generator.await_recovery(&mut self.guests).and_then(|delay| {
+            ensure!(self.stalls_seconds.len() < STALLS, "that has happened {STALLS} times before");
+            Ok(delay)
+        });
+        let delay = delay.with_context(|| {
+            format!(
+                "{name} delivered nothing in most of a turn ({} frames sent, {} lost)\n{}",
+                run.sent,
+                run.lost,
+                self.switch.log_end()
+            )
+        })?;
+        self.stalls_seconds.push(delay.as_secs_f64());
+        Ok(())
     }
 
     fn entrant(&self) -> Entrant {
@@ -180,6 +204,7 @@ impl Stage {
             ports: self.ports,
             huge_pages: self.guests.all().all(|guest| guest.memory().is_huge()),
             faults: self.guests.faults(),
+            stalls_seconds: self.stalls_seconds.clone(),
         }
     }
 }

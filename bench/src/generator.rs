@@ -129,6 +129,15 @@ impl Generator {
         })
     }
 
+    /// After a run without frames: how long it takes until one comes.
+    pub fn await_recovery(&self, guests: &mut Guests) -> Result<Duration> {
+        let began = Instant::now();
+        self.await_forwarding(&mut guests.a, &mut guests.b)?;
+        let delay = began.elapsed();
+        self.drain(guests)?;
+        Ok(delay)
+    }
+
     /// The hot loop: full load for a while.
     fn load(&self, guests: &mut Guests, duration: Duration) -> Result<Load> {
         let window_ticks = self.clock.ticks(WINDOW);

@@ -57,16 +57,24 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         notes.push("no free huge pages: all rates suffer, testpmd's most".to_owned());
     }
     machine::pin(plan.cores.generator)?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for (index, scenario) in scenarios.iter().enumerate() {
         let place = format!("{} of {}", index + 1, scenarios.len());
         eprintln!("{place}: scenario {} ({})", scenario.name, scenario.describe());
-        outcomes.push(contest::hold(scenario, &plan, arguments.viaduct.as_deref())?);
+        match contest::hold(scenario, &plan, arguments.viaduct.as_deref()) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                machine::check_interrupt()?;
+                // What was measured so far is worth something, and so are the other scenarios.
+                eprintln!("{place}: {error:#}");
+                failures.push(format!("scenario {}: {error:#}", scenario.name));
+            }
+        }
     }
-    let report = Report::new(machine, plan, notes, outcomes);
+    let report = Report::new(machine, plan, notes, outcomes, failures);
     println!("{}", report.text());
     if let Some(path) = &arguments.json {
         report.save(path)?;
     }
-    Ok(if report.has_faults() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if report.is_bad() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

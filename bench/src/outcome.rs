@@ -93,6 +93,9 @@ pub struct Entrant {
     pub huge_pages: bool,
     /// Everything wrong that it did, from its first frame on, warm-up included.
     pub faults: Faults,
+    /// Turns in which hardly anything was delivered, which were repeated: for each, how long after
+    /// it the next frame came.
+    pub stalls_seconds: Vec<f64>,
 }
 
 /// A switch's run.
@@ -241,6 +244,7 @@ mod tests {
             ports: 2,
             huge_pages: true,
             faults: Faults::default(),
+            stalls_seconds: Vec::new(),
         });
         Outcome { scenario: Scenario::one_way("s", 64), entrants: entrants.to_vec(), turns }
     }

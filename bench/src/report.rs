@@ -55,6 +55,8 @@ pub struct Report {
     pub summaries: Vec<Summary>,
     /// What they were made from.
     pub outcomes: Vec<Outcome>,
+    /// Scenarios that could not be run to their end, and why.
+    pub failures: Vec<String>,
 }
 
 impl Report {
@@ -64,10 +66,11 @@ impl Report {
         plan: Plan,
         notes: Vec<String>,
         outcomes: Vec<Outcome>,
+        failures: Vec<String>,
     ) -> Self {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let summaries = outcomes.iter().flat_map(Outcome::summaries).collect();
-        Self { command, machine, plan, notes, summaries, outcomes }
+        Self { command, machine, plan, notes, summaries, outcomes, failures }
     }
 
     /// Writes the report as JSON.
@@ -104,8 +107,12 @@ impl Report {
         text
     }
 
-    /// Whether any switch delivered a frame that it should not have.
-    pub fn has_faults(&self) -> bool {
+    /// Whether a switch delivered a frame that it should not have, or could not be measured.
+    pub fn is_bad(&self) -> bool {
+        self.has_faults() || !self.failures.is_empty()
+    }
+
+    fn has_faults(&self) -> bool {
         self.outcomes.iter().flat_map(|outcome| &outcome.entrants).any(|one| one.faults.total() > 0)
     }
 
@@ -134,10 +141,22 @@ impl Report {
             let _ = writeln!(text, "note: {note}");
         }
         for outcome in &self.outcomes {
-            for entrant in outcome.entrants.iter().filter(|entrant| entrant.faults.total() > 0) {
-                let (scenario, Entrant { name, faults, .. }) = (&outcome.scenario.name, entrant);
-                let _ = writeln!(text, "WRONG: {name} in scenario {scenario}: {faults:?}");
+            for Entrant { name, faults, stalls_seconds, .. } in &outcome.entrants {
+                let scenario = &outcome.scenario.name;
+                if !stalls_seconds.is_empty() {
+                    let _ = writeln!(
+                        text,
+                        "STALLED: {name} in scenario {scenario}: turns without frames, the next \
+                         came after {stalls_seconds:.3?} s"
+                    );
+                }
+                if faults.total() > 0 {
+                    let _ = writeln!(text, "WRONG: {name} in scenario {scenario}: {faults:?}");
+                }
             }
+        }
+        for failure in &self.failures {
+            let _ = writeln!(text, "FAILED: {failure}");
         }
     }
 }
@@ -229,6 +248,7 @@ mod tests {
             ports: 2,
             huge_pages: true,
             faults,
+            stalls_seconds: if name == "copy" { vec![0.25] } else { Vec::new() },
         };
         let outcome = Outcome {
             scenario: Scenario::one_way("64", 64),
@@ -236,7 +256,7 @@ mod tests {
             turns: vec![turn(0, 5.0, 0.5), turn(1, 10.0, 0.01), turn(0, 5.0, 0.5)],
         };
         let notes = vec!["a note".to_owned()];
-        Report::new(Description::read(), plan, notes, vec![outcome])
+        Report::new(Description::read(), plan, notes, vec![outcome], Vec::new())
     }
 
     fn line(text: &str, part: &str) -> String {
@@ -255,13 +275,22 @@ mod tests {
         let reference = line(&text, "| testpmd ");
         assert!(reference.contains("50 %") && !reference.contains('*'), "{reference}");
         assert!(text.contains("note: a note") && text.contains("copy: run copy"));
-        assert!(!report.has_faults() && !text.contains("WRONG"));
+        assert!(!report.is_bad() && !text.contains("WRONG") && !text.contains("FAILED"));
+        assert!(line(&text, "STALLED").contains("copy in scenario 64") && text.contains("0.250"));
+    }
+
+    #[test]
+    fn a_scenario_that_failed_is_said() {
+        let mut report = report(Faults::default(), [70.0, 71.0, 72.0]);
+        report.failures.push("scenario 512: no frame arrived".to_owned());
+        assert!(report.is_bad());
+        assert!(line(&report.text(), "FAILED").contains("no frame arrived"));
     }
 
     #[test]
     fn what_is_wrong_is_said_even_if_no_run_shows_it() {
         let report = report(Faults { reordered: 3, ..Faults::default() }, [70.0, 71.0, 72.0]);
-        assert!(report.has_faults());
+        assert!(report.is_bad());
         assert!(line(&report.text(), "WRONG").contains("copy in scenario 64"));
         assert!(line(&report.text(), "WRONG").contains("reordered: 3"));
     }

@@ -213,7 +213,9 @@ impl Daemon {
             Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
             Query::Workers {} => Answer::Workers(switch.worker_views()),
             Query::Drops {} => Answer::Drops(switch.drop_views()),
-            Query::Errors {} => Answer::Errors(self.problems().iter().map(ErrorView::from).collect()),
+            Query::Errors {} => {
+                Answer::Errors(self.problems().iter().map(ErrorView::from).collect())
+            }
         };
         request.answer(answer);
     }

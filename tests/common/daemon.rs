@@ -223,6 +223,15 @@ impl Daemon {
         found.unwrap_or_else(|| panic!("`show {topic}` has no {name} in {all:#?}")).clone()
     }
 
+    /// All that keeps an object or its new value out of force, by `viaduct show errors`. Warnings
+    /// are left out: on a small machine the configuration has one.
+    #[track_caller]
+    pub fn errors(&self) -> Vec<Value> {
+        let all = self.show("errors");
+        let all = all.as_array().expect("a list of problems");
+        all.iter().filter(|problem| problem["severity"] == "error").cloned().collect()
+    }
+
     /// The actual state of a port, if one is reported.
     pub fn state(&self, name: &str) -> Option<Value> {
         let key = format!("state/{HOST}/ports/{}", uuid(name));

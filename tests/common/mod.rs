@@ -1,5 +1,6 @@
 //! What the test suites share.
 #![allow(dead_code, reason = "each suite uses its part")]
+#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 pub mod console;
 pub mod daemon;

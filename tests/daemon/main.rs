@@ -10,6 +10,7 @@ mod configuration;
 mod life;
 mod objects;
 mod sockets;
+mod wires;
 
 use std::env;
 use std::io::{self, Write as _};

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use nix::unistd::geteuid;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::common::daemon::{Daemon, SOON, guest_port, port_key};
 use crate::common::process::eventually;
@@ -27,16 +27,20 @@ fn serving(prepare: impl FnOnce(&Path)) -> Daemon {
     switch
 }
 
-/// Waits until the port has failed, with the path and these words.
+/// Waits until the port has failed, with the path and these words in its state and in `show errors`.
 #[track_caller]
-fn failed(switch: &Daemon, words: &[&str]) -> Value {
+fn failed(switch: &Daemon, words: &[&str]) {
     let state = switch.wait_status("p", "failed");
     let reason = state["reason"].as_str().unwrap_or_default();
     let path = switch.socket("p").display().to_string();
     for word in words.iter().chain([&path.as_str(), &"another path"]) {
         assert!(reason.contains(word), "{word:?} is not said in {state:#}");
     }
-    state
+    let errors = switch.errors();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    let places = (&errors[0]["object"], &errors[0]["field"]);
+    assert_eq!(places, (&json!(port_key("p")), &json!("socket")), "{errors:#?}");
+    assert!(errors[0]["what"].as_str().is_some_and(|what| what.contains(&path)), "{errors:#?}");
 }
 
 /// Waits until the port's socket is the switch's.
@@ -45,6 +49,7 @@ fn takes_the_path(switch: &Daemon) {
     switch.wait_status("p", "waiting");
     let _guest = UnixStream::connect(switch.socket("p")).expect("the switch listens");
     switch.wait_ready("p");
+    assert!(switch.errors().is_empty());
 }
 
 #[test]

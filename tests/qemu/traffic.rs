@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::common::daemon::{Daemon, network_key, port_key, uuid};
+use crate::common::daemon::{Daemon, guest_port, network_key, port_key, uuid};
 use crate::common::guest::{self, Guest, SHORT};
-use crate::{Plan, boot, never_reaches, number, reaches};
-use serde_json::json;
+use crate::{Plan, boot, never_reaches, number, reaches, skip};
 
 const A: Plan = Plan { name: "a", network: "red", mac: "52:54:00:00:00:0a", ip: "10.0.0.1" };
 const B: Plan = Plan { name: "b", network: "red", mac: "52:54:00:00:00:0b", ip: "10.0.0.2" };
 /// As B in all that the guests can see, on another network.
 const TWIN: Plan = Plan { name: "twin", network: "blue", ..B };
+
+/// What a switch with its tables and two guests take.
+const HUGE_PAGES: u32 = 320;
 
 #[test]
 fn guests_of_a_network_talk_and_networks_are_apart() {
@@ -48,7 +50,7 @@ fn guests_of_a_network_talk_and_networks_are_apart() {
 
 /// What `show` says is what was done above.
 fn tells_what_it_does(switch: &Daemon) {
-    assert_eq!(switch.show("errors"), json!([]));
+    assert!(switch.errors().is_empty());
     let summary = switch.show("");
     assert_eq!(summary["ports"]["ready"], 3, "{summary:#}");
     assert_eq!(summary["domains"], 2, "{summary:#}");
@@ -107,19 +109,28 @@ fn tells_what_it_does(switch: &Daemon) {
 }
 
 #[test]
-fn jumbo_frames_and_many_queues() {
+fn jumbo_frames_and_many_queues_on_huge_pages() {
     if !guest::available() {
         return;
     }
-    let mut switch = Daemon::builder().set("workers.cores", "[0, 1]").start();
+    let huge = huge_pages_free() >= HUGE_PAGES;
+    if !huge {
+        // All else can still be shown.
+        skip("too few huge pages are free, so none are used: run scripts/hugepages");
+    }
+    let builder = Daemon::builder().set("workers.cores", "[0, 1]");
+    let mut switch = builder.set("dpdk.hugepages", &huge.to_string()).start();
     switch.put(&network_key("red"), &json!({"type": "local", "mtu": 9000}));
     for plan in [&A, &B] {
-        let mut port = crate::common::daemon::guest_port(plan.name, plan.network, plan.mac);
+        let mut port = guest_port(plan.name, plan.network, plan.mac);
         port["queues"] = json!(2);
         switch.put(&port_key(plan.name), &port);
     }
     // B is told of the MTU by its device, A by its administrator.
-    let big = |plan: &Plan| plan.guest(&switch).mtu(9000).queues(2).cpus(2);
+    let big = |plan: &Plan| {
+        let guest = plan.guest(&switch).mtu(9000).queues(2).cpus(2);
+        if huge { guest.hugepages() } else { guest }
+    };
     let [a, b] = boot([big(&A), big(&B).host_mtu(9000)]);
     reaches(&a, B.ip);
 
@@ -131,7 +142,7 @@ fn jumbo_frames_and_many_queues() {
     assert!(throughput(&a, &b, B.ip, 2) > 0.0);
     // The driver takes the ring of the CPU that it sends on.
     for cpu in ["1", "2"] {
-        let ping = format!("taskset {cpu} ping -q -c 20 -i 0.05 -W 5 {}", B.ip);
+        let ping = format!("taskset {cpu} /usr/bin/ping -q -c 20 -i 0.05 -W 5 {}", B.ip);
         a.run(&ping, SHORT).success();
     }
     let after = frames_by_ring(&switch, "a");
@@ -146,6 +157,13 @@ fn jumbo_frames_and_many_queues() {
     let over = format!("ping -q -c 1 -W 1 -s 8973 -M do {}", B.ip);
     assert_ne!(a.run(&over, SHORT).status, 0);
     switch.stop();
+}
+
+/// Huge pages of 2 MiB that nobody has taken.
+fn huge_pages_free() -> u32 {
+    let file = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 /// Frames that each ring of a guest has moved.

@@ -100,6 +100,11 @@ pub trait Switch {
 
     /// How it was started, for the report.
     fn command(&self) -> String;
+
+    /// The end of its log, for errors; empty for a switch without one.
+    fn log_end(&self) -> String {
+        String::new()
+    }
 }
 
 /// The names that [`make`] knows, all switches but the reference.

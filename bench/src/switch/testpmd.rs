@@ -93,4 +93,8 @@ impl Switch for Testpmd {
     fn command(&self) -> String {
         self.process.as_ref().map_or_else(String::new, |process| process.command().to_owned())
     }
+
+    fn log_end(&self) -> String {
+        self.process.as_ref().map_or_else(String::new, Process::log_end)
+    }
 }

@@ -77,6 +77,10 @@ impl Switch for Viaduct {
     fn command(&self) -> String {
         self.process.as_ref().map_or_else(String::new, |process| process.command().to_owned())
     }
+
+    fn log_end(&self) -> String {
+        self.process.as_ref().map_or_else(String::new, Process::log_end)
+    }
 }
 
 /// The daemon's configuration.

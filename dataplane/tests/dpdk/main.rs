@@ -4,7 +4,6 @@
 //! of its own runs in a child process (`start`). Only `kernel` needs root, and says so if it has
 //! to skip.
 #![cfg(feature = "dpdk")]
-
 #![allow(clippy::disallowed_methods, reason = "tests are no workers, and may wait")]
 
 mod devices;
