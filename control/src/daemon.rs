@@ -125,6 +125,7 @@ impl Daemon {
     async fn serve(&mut self, ends: &mut Ends) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut outage: Option<String> = None;
         loop {
             let store = Arc::clone(&self.store);
             let mut watch = match store.list().await {
@@ -135,12 +136,16 @@ impl Daemon {
                 }
                 Err(error) => Err(error),
             };
+            if watch.is_ok() && outage.take().is_some() {
+                tracing::info!(store = store.location(), "the store can be read again");
+            }
+            let relist = tokio::time::Instant::now() + RELIST;
             let failure = loop {
                 let changed = async {
                     match &mut watch {
                         Ok(watch) => watch.next().await,
                         Err(_) => {
-                            tokio::time::sleep(RELIST).await;
+                            tokio::time::sleep_until(relist).await;
                             Err(StoreError::WatchEnded)
                         }
                     }
@@ -155,8 +160,11 @@ impl Daemon {
                     () = ends.wait() => return,
                 }
             };
-            let error = watch.err().unwrap_or(failure);
-            tracing::error!("{error}; what is in force stays in force");
+            let error = watch.err().unwrap_or(failure).to_string();
+            if outage.as_ref() != Some(&error) {
+                tracing::error!("{error}; what is in force stays in force");
+                outage = Some(error);
+            }
         }
     }
 
