@@ -63,7 +63,7 @@ pub enum BindError {
         owner: u32,
     },
     /// Somebody listens on it.
-    #[error("socket {} is in use by another process", .0.display())]
+    #[error("socket {} is in use by another process; stop that or choose another path", .0.display())]
     InUse(PathBuf),
     /// The kernel's answer.
     #[error("{action} socket {}: {source}", path.display())]
