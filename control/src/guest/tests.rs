@@ -56,7 +56,10 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 async fn until_reason(handle: &GuestHandle, part: &str) -> GuestStatus {
     until(part, || {
         let status = handle.status();
-        let GuestState::Unconnected { reason } = &status.state else { return None };
+        let (GuestState::Unconnected { reason } | GuestState::Failed { reason }) = &status.state
+        else {
+            return None;
+        };
         reason.contains(part).then_some(status)
     })
     .await
