@@ -12,10 +12,10 @@ need_cargo() {
     export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
     wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$repo/Cargo.toml")
     command -v cargo >/dev/null ||
-        fail "Rust is missing: install $wanted or newer from https://rustup.rs, then run this again"
+        fail "Rust is missing: install $wanted or newer, by rustup for example, then run this again"
     found=$(rustc --version 2>/dev/null | cut -d ' ' -f 2)
     [[ $(printf '%s\n' "$wanted" "${found:-0}" | sort -V | head -n 1) == "$wanted" ]] ||
-        fail "Rust $wanted is needed and this is ${found:-broken}: update it with \`rustup update\`, or install a newer one from https://rustup.rs"
+        fail "Rust $wanted is needed and this is ${found:-broken}: update it with \`rustup update\`"
 }
 
 # target_dir: where cargo puts what it builds.

@@ -31,25 +31,13 @@ impl Switch {
             let id = uplink.id();
             let wire = uplink.wire().ok();
             let view = PortView {
-                port: PortRef::Uplink { physnet: name.clone() },
-                kind: PortKind::Uplink,
                 number: Some(id.index() as u16),
-                network: None,
                 mac: wire.and_then(|wire| wire.mac()),
-                status,
                 reason,
                 admin_up: true,
-                socket: None,
                 device: Some(self.config.physnets[name].device.to_string()),
                 queues: 1,
-                workers: Vec::new(),
-                received_frames: 0,
-                received_bytes: 0,
-                sent_frames: 0,
-                sent_bytes: 0,
-                dropped_frames: 0,
-                flooded_frames: 0,
-                learned: 0,
+                ..bare_view(PortRef::Uplink { physnet: name.clone() }, PortKind::Uplink, status)
             };
             self.with_counts(view, id, &pollers)
         });
@@ -62,25 +50,15 @@ impl Switch {
                 Attachment::Ethdev { device, .. } => (1, Some(device.to_string())),
             };
             let view = PortView {
-                port: self.port_ref(*uuid),
-                kind: PortKind::from(&port.attachment),
                 number: live.map(|live| live.id().index() as u16),
                 network: Some(self.network_ref(port.network)),
                 mac: port.mac(),
-                status,
                 reason,
                 admin_up: port.admin_up,
                 socket: port.socket_path(directory),
                 device,
                 queues,
-                workers: Vec::new(),
-                received_frames: 0,
-                received_bytes: 0,
-                sent_frames: 0,
-                sent_bytes: 0,
-                dropped_frames: 0,
-                flooded_frames: 0,
-                learned: 0,
+                ..bare_view(self.port_ref(*uuid), PortKind::from(&port.attachment), status)
             };
             match live {
                 Some(live) => self.with_counts(view, live.id(), &pollers),
@@ -360,14 +338,20 @@ impl Switch {
 
 /// A port that is in no force: what is wrong with it is all there is to show.
 fn refused_view(uuid: PortUuid, reason: String) -> PortView {
+    let port = PortRef::Port { uuid, name: None };
+    PortView { reason: Some(reason), ..bare_view(port, PortKind::Unknown, Status::Refused) }
+}
+
+/// A port of which nothing else is known.
+fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
     PortView {
-        port: PortRef::Port { uuid, name: None },
-        kind: PortKind::Unknown,
+        port,
+        kind,
         number: None,
         network: None,
         mac: None,
-        status: Status::Refused,
-        reason: Some(reason),
+        status,
+        reason: None,
         admin_up: false,
         socket: None,
         device: None,
