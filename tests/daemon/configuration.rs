@@ -83,6 +83,10 @@ fn a_machine_without_huge_pages_is_told_apart() {
     if !geteuid().is_root() {
         return skip("hiding the machine's huge pages needs root");
     }
+    let probe = process::run(Command::new("unshare").args(["--mount", "true"]), SOON);
+    if probe.status != 0 {
+        return skip(&format!("there are no mount namespaces here: {}", probe.text.trim()));
+    }
     // In a mount namespace of its own the switch sees a kernel that has none, on no NUMA node.
     let hide = "for all in /sys/kernel/mm/hugepages /sys/devices/system/node/node*/hugepages; do \
                   mount -t tmpfs none $all && mkdir $all/hugepages-2048kB && \
