@@ -123,10 +123,9 @@ impl Vring {
     /// `target` must be valid for writes of the header and the frame with its tag edited.
     #[inline(always)]
     unsafe fn fill_single(&self, frame: FrameRef<'_>, tag: TagEdit, target: *mut u8) {
-        let header = header(1);
         // SAFETY: the caller vouches for the room.
         unsafe {
-            copy(header.as_ptr(), target, self.header_bytes as usize);
+            write_header(target, self.header_bytes, 1);
             frame.copy_to(tag, target.add(self.header_bytes as usize));
         }
     }
@@ -221,6 +220,26 @@ fn header(buffers: u16) -> [u8; 12] {
     let mut header = [0; 12];
     header[10..].copy_from_slice(&buffers.to_le_bytes());
     header
+}
+
+/// Writes the [`header`] of `bytes` bytes from registers. Read back from private memory in other
+/// pieces than it was put there, it would stall every frame until the frame before has left the
+/// core.
+///
+/// # Safety
+/// `target` must be valid for writes of `bytes` bytes, which are 10 or 12.
+#[inline(always)]
+unsafe fn write_header(target: *mut u8, bytes: u32, buffers: u16) {
+    // SAFETY: both forms are as long as `bytes` says, by the caller's word.
+    unsafe {
+        target.cast::<u64>().write_unaligned(0);
+        if bytes == 12 {
+            let buffers = u32::from(buffers) << 16;
+            target.add(8).cast::<u32>().write_unaligned(buffers.to_le());
+        } else {
+            target.add(8).cast::<u16>().write_unaligned(0);
+        }
+    }
 }
 
 /// Writes header and frame to the pieces, each of them filled before the next.

@@ -123,6 +123,9 @@ pub struct Vring {
     available: *mut u16,
     used: *mut u16,
     size: u16,
+    /// `size - 1`. In a word of its own: read together with a neighbour that was just written, it
+    /// would have to wait until every store before that one has left the core.
+    mask: usize,
     header_bytes: u32,
     event_idx: bool,
     mergeable: bool,
@@ -185,6 +188,7 @@ impl Vring {
             available: available.cast(),
             used: used.cast(),
             size,
+            mask: usize::from(size) - 1,
             header_bytes,
             event_idx: config.event_idx,
             mergeable: config.mergeable,
@@ -227,11 +231,6 @@ impl Vring {
     }
 
     #[inline(always)]
-    fn mask(&self) -> u16 {
-        self.size - 1
-    }
-
-    #[inline(always)]
     fn available_flags(&self) -> &AtomicU16 {
         // SAFETY: `new` found the available ring, 2-byte aligned, of `6 + 2 * size` bytes, in
         // memory that `self` keeps mapped; `flags` is its first field.
@@ -247,7 +246,7 @@ impl Vring {
     /// The head that stands in entry `at` of the available ring, which counts up for ever.
     #[inline(always)]
     fn available_entry(&self, at: u16) -> u16 {
-        let entry = usize::from(at & self.mask());
+        let entry = usize::from(at) & self.mask;
         // SAFETY: as above; `entry < size`, behind flags and index.
         unsafe { AtomicU16::from_ptr(self.available.add(2 + entry)) }.load(Ordering::Relaxed)
     }
@@ -281,7 +280,7 @@ impl Vring {
         }
         // One more than the entries fill: they may begin anywhere in a line.
         for ahead in (0..entries + USED_PER_LINE - 1).step_by(USED_PER_LINE) {
-            let entry = usize::from(self.next_used.wrapping_add(ahead as u16) & self.mask());
+            let entry = usize::from(self.next_used.wrapping_add(ahead as u16)) & self.mask;
             prefetch_to_write(self.used.wrapping_add(2 + 4 * entry).cast());
         }
         prefetch_to_write(self.used.cast());
@@ -290,7 +289,7 @@ impl Vring {
     /// Writes the used ring's next entry. The driver sees it once the index is published.
     #[inline(always)]
     fn use_chain(&mut self, head: u16, bytes: u32) {
-        let entry = usize::from(self.next_used & self.mask());
+        let entry = usize::from(self.next_used) & self.mask;
         let element = u64::from(head) | u64::from(bytes) << 32;
         // SAFETY: as above; entries of 8 bytes stand behind flags and index, `entry < size`. They
         // are 4-byte aligned only, hence the unaligned store.
