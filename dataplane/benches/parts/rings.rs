@@ -1,0 +1,77 @@
+//! Parts that move frames between a guest's rings and a burst.
+
+use std::hint::black_box;
+
+use vhost::{Burst, Received, Source, Staged, TagEdit};
+
+use crate::bed::{BURST, GuestBed, frame, mac};
+use crate::part::{Meter, Part, Run};
+
+/// Looks into an empty ring in a run.
+const LOOKS: u64 = 64;
+
+pub fn parts() -> Vec<Part> {
+    let part = |name, build| Part { name, unit: "frame", units: BURST, build };
+    vec![
+        part("dequeue-64", || dequeue(64)),
+        part("dequeue-1500", || dequeue(1500)),
+        part("enqueue-64", || enqueue(64)),
+        part("enqueue-1500", || enqueue(1500)),
+        Part { name: "dequeue-nothing", unit: "look", units: LOOKS, build: dequeue_nothing },
+    ]
+}
+
+fn staged() -> Vec<Staged> {
+    let staged = |index| Staged { index: index as u8, tag: TagEdit::Keep, sole: true };
+    (0..BURST).map(staged).collect()
+}
+
+/// Takes a burst from a guest, and gives the guest its buffers back.
+fn dequeue(bytes: usize) -> Box<dyn Run> {
+    let mut guest = GuestBed::new();
+    let mut rxq = guest.rxq();
+    let mut burst = Burst::default();
+    let frame = frame(mac(1), mac(2), bytes);
+    Box::new(move |meter: &mut Meter| {
+        guest.transmit(&frame, BURST);
+        meter.measure(|| {
+            let received = Received::take(&mut rxq, &mut burst);
+            assert_eq!(black_box(received.frames()).len() as u64, BURST);
+        });
+    })
+}
+
+/// Copies a burst to a guest.
+fn enqueue(bytes: usize) -> Box<dyn Run> {
+    let (mut from, mut to) = (GuestBed::new(), GuestBed::new());
+    let mut rxq = from.rxq();
+    let mut burst = Burst::default();
+    let frame = frame(mac(1), mac(2), bytes);
+    let staged = staged();
+    Box::new(move |meter: &mut Meter| {
+        from.transmit(&frame, BURST);
+        to.supply(BURST);
+        let received = Received::take(&mut rxq, &mut burst);
+        meter.measure(|| {
+            let sent = to.device.send(0, received.frames(), black_box(&staged));
+            assert_eq!(sent.frames, BURST);
+        });
+        drop(received);
+        assert!(to.received().iter().all(|got| *got == frame), "frames arrive as they were");
+    })
+}
+
+/// Looks into a ring in which nothing waits, as a worker sees it: behind a `dyn Source`.
+fn dequeue_nothing() -> Box<dyn Run> {
+    let guest = GuestBed::new();
+    let mut rxq: Box<dyn Source> = Box::new(guest.rxq());
+    let mut burst = Burst::default();
+    Box::new(move |meter: &mut Meter| {
+        meter.measure(|| {
+            for _ in 0..LOOKS {
+                let received = Received::take(black_box(rxq.as_mut()), &mut burst);
+                assert!(received.frames().is_empty());
+            }
+        });
+    })
+}
