@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dataplane::fdb::Hash;
 use dataplane::headers::Mac;
 use dataplane::snapshot::{DomainId, DomainSpec, PortId, Snapshot, SnapshotBuilder, Vid};
 
@@ -26,8 +27,8 @@ pub(crate) fn used_networks(desired: &Desired) -> impl Iterator<Item = (NetworkU
     used.into_iter().filter_map(|uuid| Some((uuid, desired.networks.get(&uuid)?)))
 }
 
-/// The tables. `seed` makes the places of addresses unpredictable to guests.
-pub(crate) fn compile(desired: &Desired, attached: &Attached, seed: u64) -> Snapshot {
+/// The tables. `hash` is that of the FDB that is used with them.
+pub(crate) fn compile(desired: &Desired, attached: &Attached, hash: Hash) -> Snapshot {
     let mut builder = SnapshotBuilder::default();
     for port in attached.uplinks.values() {
         builder.uplink(*port, true);
@@ -53,7 +54,7 @@ pub(crate) fn compile(desired: &Desired, attached: &Attached, seed: u64) -> Snap
         let addresses: Vec<_> = port.mac().map(|mac| Mac::new(mac.octets())).into_iter().collect();
         builder.access(id, port.admin_up, domain, &addresses);
     }
-    builder.build(seed)
+    builder.build(hash)
 }
 
 /// The network's way to the wire. Without it, while its device is not open, the network's guests

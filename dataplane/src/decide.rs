@@ -14,15 +14,15 @@ pub enum Egress<'a> {
     Flood(&'a Domain),
 }
 
-/// Decides what becomes of one frame that came in by the port `ingress`.
+/// Decides what becomes of one frame that came in by `port`, whose number is `ingress`.
 #[inline(always)]
 pub fn decide<'a>(
     headers: &Headers,
     ingress: PortId,
+    port: &Port,
     snapshot: &'a Snapshot,
     fdb: &mut Learner<'_>,
 ) -> Result<Egress<'a>, DropReason> {
-    let port = snapshot.port(ingress).filter(|port| port.up).ok_or(DropReason::PortDown)?;
     let domain = classify(port, headers.tag, snapshot)?;
     if headers.source.is_group() || headers.source.bits() == 0 {
         return Err(DropReason::BadSource);
@@ -37,22 +37,35 @@ pub fn decide<'a>(
     let stations = snapshot.stations();
     // An address that desired state has given to a port is not learned, wherever it is heard: it
     // is where it was configured, whoever claims it.
-    if domain.learning && stations.find(domain.id, headers.source).is_none() {
-        fdb.learn(domain.id, headers.source, ingress);
+    if domain.learning {
+        let source = fdb.place(domain.id, headers.source);
+        if stations.find(source).is_none() {
+            fdb.learn(source, ingress);
+        }
     }
     if headers.destination.is_group() {
         return flood(domain);
     }
 
-    let known = stations
-        .find(domain.id, headers.destination)
-        .or_else(|| fdb.lookup(domain.id, headers.destination));
+    let destination = fdb.place(domain.id, headers.destination);
+    let known = stations.find(destination).or_else(|| {
+        // The FDB only hints where to; membership in the snapshot decides whether.
+        fdb.lookup(destination).filter(|port| snapshot.is_member(*port, domain))
+    });
     match known {
         Some(port) if port == ingress => Err(DropReason::Hairpin),
-        // The FDB only hints where to; membership in the snapshot decides whether.
-        Some(port) if snapshot.is_member(port, domain) => Ok(Egress::Port(port, domain)),
-        _ if domain.flooding => flood(domain),
-        _ => Err(DropReason::NoFlooding),
+        Some(port) => Ok(Egress::Port(port, domain)),
+        None if domain.flooding => flood(domain),
+        None => Err(DropReason::NoFlooding),
+    }
+}
+
+/// Has fetched what [`decide`] will look up in the FDB for a frame that came in by `port`.
+#[inline(always)]
+pub fn foresee(headers: &Headers, port: &Port, snapshot: &Snapshot, fdb: &Learner<'_>) {
+    if let Ok(domain) = classify(port, headers.tag, snapshot) {
+        fdb.prefetch(fdb.place(domain.id, headers.source));
+        fdb.prefetch(fdb.place(domain.id, headers.destination));
     }
 }
 
@@ -63,6 +76,9 @@ fn classify<'a>(
     tag: Option<Tag>,
     snapshot: &'a Snapshot,
 ) -> Result<&'a Domain, DropReason> {
+    if !port.up {
+        return Err(DropReason::PortDown);
+    }
     let (domain, missing) = match (&port.attachment, tag) {
         (Attachment::Access(domain), None) => (Some(*domain), DropReason::PortDown),
         // A tag without a VLAN carries a priority and leaves the frame untagged (802.1Q §6.9.1).

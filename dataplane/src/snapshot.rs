@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use vhost::TagEdit;
 
+use crate::fdb::Hash;
 use crate::headers::{ETHERNET_BYTES, Mac, TAG_BYTES, Tag};
 use crate::port::TxPort;
 
@@ -202,12 +203,12 @@ impl SnapshotBuilder {
         }
     }
 
-    /// The finished tables. `seed` makes the places of addresses unpredictable to guests.
-    pub fn build(mut self, seed: u64) -> Snapshot {
+    /// The finished tables. `hash` is that of the [`Fdb`](crate::fdb::Fdb) that is used with them.
+    pub fn build(mut self, hash: Hash) -> Snapshot {
         for domain in self.snapshot.domains.iter_mut().flatten() {
             domain.members.sort_unstable();
         }
-        self.snapshot.stations = Stations::build(&self.stations, seed);
+        self.snapshot.stations = Stations::build(&self.stations, hash);
         self.snapshot
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vhost::{Burst, Received, Staged};
 
 use crate::clock::{Clock, cycles};
-use crate::counters::{WorkerCounters, count};
-use crate::decide::{Egress, decide};
+use crate::counters::{DropReason, WorkerCounters, count};
+use crate::decide::{Egress, decide, foresee};
 use crate::fdb::Fdb;
 use crate::headers::Headers;
 use crate::idle::{Idle, IdlePolicy};
@@ -75,13 +75,21 @@ impl Worker {
                 continue;
             }
             let port = counters.of(*ingress);
+            let attached = plan.snapshot.port(*ingress);
             let mut learner = fdb.learner(now);
-            let mut bytes = 0;
+            if fdb.is_large()
+                && let Some(attached) = attached
+            {
+                for headers in frames.iter().filter_map(|frame| Headers::parse(frame).ok()) {
+                    foresee(&headers, attached, &plan.snapshot, &learner);
+                }
+            }
 
             for (index, frame) in frames.iter().enumerate() {
-                bytes += frame.bytes() as u64;
                 let verdict = Headers::parse(frame).and_then(|headers| {
-                    let egress = decide(&headers, *ingress, &plan.snapshot, &mut learner)?;
+                    let attached = attached.ok_or(DropReason::PortDown)?;
+                    let egress =
+                        decide(&headers, *ingress, attached, &plan.snapshot, &mut learner)?;
                     Ok((egress, headers.tag))
                 });
                 match verdict {
@@ -101,7 +109,7 @@ impl Worker {
             }
 
             outbox.flush(*number, plan, frames, counters);
-            port.received(frames.len() as u64, bytes);
+            port.received(frames.len() as u64, frames.bytes());
             counters.burst(frames.len());
             total += frames.len();
         }

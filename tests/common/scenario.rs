@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use dataplane::clock::Clock;
 use dataplane::counters::{DropReason, PortTotals, Side, WorkerCounters};
 use dataplane::dpdk::{EthConfig, EthDev, Mempool};
-use dataplane::fdb::{Fdb, FdbOptions};
+use dataplane::fdb::{Fdb, FdbOptions, Hash};
 use dataplane::headers::Mac;
 use dataplane::mailbox::{Mail, Postman, Returned, mailbox};
 use dataplane::port::eth::{EthPort, EthSource};
@@ -62,6 +62,7 @@ struct Scenario {
     publisher: Publisher<Plan>,
     postman: Postman,
     worker: Worker,
+    hash: Hash,
     counters: Arc<WorkerCounters>,
     pool: Mempool,
     totals: BTreeMap<String, PortTotals>,
@@ -112,6 +113,7 @@ impl Scenario {
             domain_quota: 1000,
             seed: 42,
         });
+        let hash = fdb.hash();
         let worker = Worker::new(
             0,
             readers.remove(0),
@@ -127,6 +129,7 @@ impl Scenario {
             publisher,
             postman,
             worker,
+            hash,
             counters,
             pool: pool.unwrap(),
             totals: BTreeMap::new(),
@@ -306,7 +309,7 @@ impl Scenario {
                 builder.access(port.id, port.up, id, &known);
             }
         }
-        plan.snapshot = builder.build(7);
+        plan.snapshot = builder.build(self.hash);
         for port in self.ports.values().filter(|port| port.attached) {
             plan.egress.resize_with(plan.egress.len().max(port.id.index() + 1), || None);
             plan.egress[port.id.index()] = Some(Arc::clone(&port.egress));

@@ -32,6 +32,7 @@ mod vring;
 pub use burst::{
     BURST_MAX, Burst, FrameRef, Frames, HEAD_MAX, Received, Segment, Sent, Source, Staged, TagEdit,
 };
+pub use copy::prefetch;
 pub use device::{Device, QueueStatistics, RingPosition, RingViolation, RxQueue};
 pub use lock::{SpinGuard, SpinLock};
 pub use memory::{GuestMemory, MemoryError, RegionSpec};

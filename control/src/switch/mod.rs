@@ -43,7 +43,6 @@ pub(crate) struct Switch {
     fdb: Arc<Fdb>,
     clock: Clock,
     crew: Crew,
-    seed: u64,
     started: Instant,
     swept: Instant,
     desired: Desired,
@@ -79,13 +78,12 @@ impl Switch {
         })?));
         let dpdk = &config.dpdk;
         let pool = Mempool::create(eal, "frames", dpdk.pool_frames, dpdk.frame_bytes, None)?;
-        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
         let fdb = Arc::new(Fdb::new(FdbOptions {
             entries: config.fdb.entries as usize,
             ageing_seconds: config.fdb.ageing_seconds,
             port_quota: config.fdb.port_quota,
             domain_quota: config.fdb.domain_quota,
-            seed,
+            seed: uuid::Uuid::new_v4().as_u64_pair().0,
         }));
         let clock = Clock::calibrate();
         let idle =
@@ -99,7 +97,6 @@ impl Switch {
             fdb,
             clock,
             crew,
-            seed,
             started: now,
             swept: now,
             desired: Desired::default(),
@@ -198,7 +195,7 @@ impl Switch {
     }
 
     async fn publish(&mut self) {
-        let snapshot = compile(&self.desired, &self.attached, self.seed);
+        let snapshot = compile(&self.desired, &self.attached, self.fdb.hash());
         let mut egress: Vec<Option<Arc<dyn TxPort>>> = Vec::new();
         let mut set = |id: PortId, port: Option<Arc<dyn TxPort>>| {
             egress.resize_with(egress.len().max(id.index() + 1), || None);

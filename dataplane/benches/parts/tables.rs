@@ -55,11 +55,12 @@ fn tables(stations: bool) -> (Snapshot, Fdb) {
         builder.access(port(number as usize), true, domain(), &known);
         if !stations {
             for address in addresses(number) {
-                fdb.learner(1).learn(domain(), address, port(number as usize));
+                let mut learner = fdb.learner(1);
+                learner.learn(learner.place(domain(), address), port(number as usize));
             }
         }
     }
-    (builder.build(1), fdb)
+    (builder.build(fdb.hash()), fdb)
 }
 
 /// Walks through the addresses of a port in an order that no prefetcher foresees.
@@ -88,13 +89,14 @@ fn parse() -> Box<dyn Run> {
 }
 
 fn station_find() -> Box<dyn Run> {
-    let (snapshot, _) = tables(true);
+    let (snapshot, fdb) = tables(true);
     let mut walk = Walk(0);
     Box::new(move |meter: &mut Meter| {
         let macs = walk.burst(1);
         meter.measure(|| {
             for mac in &macs {
-                assert_eq!(snapshot.stations().find(domain(), black_box(*mac)), Some(port(1)));
+                let place = fdb.hash().place(domain(), black_box(*mac));
+                assert_eq!(snapshot.stations().find(place), Some(port(1)));
             }
         });
     })
@@ -108,7 +110,8 @@ fn fdb_lookup() -> Box<dyn Run> {
         meter.measure(|| {
             let learner = fdb.learner(2);
             for mac in &macs {
-                assert_eq!(learner.lookup(domain(), black_box(*mac)), Some(port(1)));
+                let place = learner.place(domain(), black_box(*mac));
+                assert_eq!(learner.lookup(place), Some(port(1)));
             }
         });
     })
@@ -122,7 +125,7 @@ fn fdb_refresh() -> Box<dyn Run> {
         meter.measure(|| {
             let mut learner = fdb.learner(2);
             for mac in &macs {
-                learner.learn(domain(), black_box(*mac), port(1));
+                learner.learn(learner.place(domain(), black_box(*mac)), port(1));
             }
         });
     })
@@ -137,7 +140,7 @@ fn fdb_insert() -> Box<dyn Run> {
         meter.measure(|| {
             let mut learner = fdb.learner(2);
             for mac in &macs {
-                learner.learn(domain(), black_box(*mac), port(1));
+                learner.learn(learner.place(domain(), black_box(*mac)), port(1));
             }
         });
         // A table that fills up does something else than admit, so it is emptied in time.
@@ -158,7 +161,9 @@ fn deciding(stations: bool) -> Box<dyn Run> {
         meter.measure(|| {
             let mut learner = fdb.learner(2);
             for headers in &heads {
-                let egress = decide(black_box(headers), port(0), &snapshot, &mut learner);
+                let attached = snapshot.port(port(0)).expect("the port is configured");
+                let headers = black_box(headers);
+                let egress = decide(headers, port(0), attached, &snapshot, &mut learner);
                 let Ok(Egress::Port(to, _)) = egress else { panic!("the address is known") };
                 assert_eq!(to, port(1));
             }

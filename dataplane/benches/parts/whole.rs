@@ -53,6 +53,7 @@ impl Switch {
         let counters = Arc::new(WorkerCounters::default());
         let clock = Clock::calibrate();
         let reader = readers.remove(0);
+        let hash = fdb.hash();
         let mut worker = Worker::new(0, reader, mailbox, Arc::new(fdb), clock, counters);
 
         let domain = DomainId::new(1).expect("few domains");
@@ -68,7 +69,7 @@ impl Switch {
             let rxq = Rxq { port, source: Box::new(device.rxq(0)) };
             postman.send(Mail::Attach(rxq)).expect("room for a letter");
         }
-        plan.snapshot = builder.build(1);
+        plan.snapshot = builder.build(hash);
         publisher.publish(plan);
         assert_eq!(worker.poll(), 0, "the worker takes queues and plan; nothing waits");
         Self { worker, _postman: postman, _publisher: publisher }

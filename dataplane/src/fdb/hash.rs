@@ -3,21 +3,24 @@
 use crate::headers::Mac;
 use crate::snapshot::DomainId;
 
-/// Domain in the upper 16 bits, address in the lower 48. Never 0 for an address that is not zero.
-#[inline(always)]
-pub(crate) fn address_key(domain: DomainId, mac: Mac) -> u64 {
-    (domain.index() as u64) << 48 | mac.bits()
+/// An address in a domain, and its hash: what all tables of addresses are asked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Domain in the upper 16 bits, address in the lower 48. 0 for no address of a station.
+    pub(crate) key: u64,
+    pub(crate) hash: u64,
 }
 
-/// A seeded hash: one wide multiplication whose halves are folded together.
+/// The tables' seeded hash: one wide multiplication whose halves are folded together.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hash {
+pub struct Hash {
     add: u64,
     multiply: u64,
 }
 
 impl Hash {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The hash that this seed makes.
+    pub fn new(seed: u64) -> Self {
         // Any two well mixed numbers will do; splitmix64's constants mix the seed.
         let mix = |value: u64| {
             let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,9 +31,15 @@ impl Hash {
         Self { add, multiply: mix(add.wrapping_add(seed)) | 1 }
     }
 
+    /// Where to look for an address of a domain.
     #[inline(always)]
-    pub(crate) fn of(&self, key: u64) -> u64 {
+    pub fn place(&self, domain: DomainId, mac: Mac) -> Place {
+        self.of((domain.index() as u64) << 48 | mac.bits())
+    }
+
+    #[inline(always)]
+    pub(super) fn of(&self, key: u64) -> Place {
         let product = u128::from(key ^ self.add) * u128::from(self.multiply);
-        (product >> 64) as u64 ^ product as u64
+        Place { key, hash: (product >> 64) as u64 ^ product as u64 }
     }
 }

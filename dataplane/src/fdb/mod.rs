@@ -11,14 +11,16 @@
 //! expense of the port that has the most.
 
 mod hash;
+mod learner;
 mod memory;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use hash::{Hash, address_key};
+pub use hash::{Hash, Place};
+pub use learner::Learner;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vhost::SpinLock;
 
@@ -34,6 +36,9 @@ const INSERTS_PER_BURST: u32 = 16;
 
 /// Moves of an address within a second after which it stays where it is for the rest of it.
 const MOVES_PER_SECOND: u8 = 5;
+
+/// Addresses whose lines begin to crowd out all else in a nearest cache of 32 KiB.
+const LARGE: usize = 128;
 
 /// Buckets that a sweep looks at between two chances for workers to learn.
 const SWEEP_CHUNK: usize = 256;
@@ -57,9 +62,13 @@ pub struct FdbOptions {
 #[derive(Debug)]
 pub struct Fdb {
     buckets: Table<Bucket>,
+    /// Their number less one.
+    mask: usize,
     hash: Hash,
     options: FdbOptions,
     ledger: SpinLock<Ledger>,
+    /// Addresses in the table, as the ledger has it; readable without its lock.
+    entries: AtomicUsize,
     counters: FdbCounters,
 }
 
@@ -68,6 +77,14 @@ pub struct Fdb {
 struct Bucket {
     keys: [AtomicU64; WAYS],
     values: [AtomicU64; WAYS],
+}
+
+impl Bucket {
+    #[inline(always)]
+    fn find(&self, key: u64) -> Option<&AtomicU64> {
+        let way = self.keys.iter().position(|held| held.load(Ordering::Relaxed) == key)?;
+        Some(&self.values[way])
+    }
 }
 
 // SAFETY: atomics of zero are values, and they need no drop.
@@ -182,6 +199,7 @@ impl Fdb {
         let buckets = options.entries.div_ceil(WAYS).next_power_of_two();
         Self {
             buckets: Table::new(buckets),
+            mask: buckets - 1,
             hash: Hash::new(options.seed),
             options,
             ledger: SpinLock::new(Ledger {
@@ -189,6 +207,7 @@ impl Fdb {
                 domains: vec![0; DOMAINS_MAX].into_boxed_slice(),
                 entries: 0,
             }),
+            entries: AtomicUsize::new(0),
             counters: FdbCounters::default(),
         }
     }
@@ -196,29 +215,36 @@ impl Fdb {
     /// Learning and looking up for the time of one burst. `now` is in the workers' seconds.
     #[inline(always)]
     pub fn learner(&self, now: u32) -> Learner<'_> {
-        Learner { fdb: self, now, inserts_left: INSERTS_PER_BURST }
+        Learner::new(self, now)
+    }
+
+    /// The hash that its places come from. Tables that share it share the work.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// Whether it has so many addresses that they are not in a core's nearest cache, so that it
+    /// pays to fetch them ahead of their use.
+    #[inline(always)]
+    pub fn is_large(&self) -> bool {
+        self.entries.load(Ordering::Relaxed) > LARGE
     }
 
     #[inline(always)]
-    fn candidates(&self, key: u64) -> [&Bucket; 2] {
-        let hash = self.hash.of(key);
-        let mask = self.buckets.len() - 1;
-        let first = hash as usize & mask;
-        // The second differs from the first whatever the upper half says, if there are two.
-        let second = first ^ ((hash >> 32) as usize & mask).max(1) & mask;
-        [&self.buckets[first], &self.buckets[second]]
+    fn first(&self, place: Place) -> &Bucket {
+        &self.buckets[place.hash as usize & self.mask]
     }
 
     #[inline(always)]
-    fn find(&self, key: u64) -> Option<&AtomicU64> {
-        for bucket in self.candidates(key) {
-            for way in 0..WAYS {
-                if bucket.keys[way].load(Ordering::Relaxed) == key {
-                    return Some(&bucket.values[way]);
-                }
-            }
-        }
-        None
+    fn second(&self, place: Place) -> &Bucket {
+        // It differs from the first whatever the upper half says, if there are two.
+        let distance = ((place.hash >> 32) as usize & self.mask).max(1);
+        &self.buckets[(place.hash as usize ^ distance) & self.mask]
+    }
+
+    #[inline(always)]
+    fn find(&self, place: Place) -> Option<&AtomicU64> {
+        self.first(place).find(place.key).or_else(|| self.second(place).find(place.key))
     }
 
     fn is_old(&self, value: Value, now: u32) -> bool {
@@ -258,6 +284,7 @@ impl Fdb {
                     }
                 }
             }
+            self.entries.store(ledger.entries, Ordering::Relaxed);
         }
         forgotten
     }
@@ -294,12 +321,10 @@ impl Fdb {
     }
 
     /// Counts since start.
-    #[expect(clippy::disallowed_methods, reason = "control thread; workers only try this lock")]
     pub fn statistics(&self) -> FdbStatistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let entries = self.ledger.lock().entries;
         FdbStatistics {
-            entries,
+            entries: self.entries.load(Ordering::Relaxed),
             capacity: self.buckets.len() * WAYS,
             huge_pages: self.buckets.is_huge(),
             learned: read(&self.counters.learned),
@@ -311,145 +336,6 @@ impl Fdb {
             deferred: read(&self.counters.deferred),
             damped: read(&self.counters.damped),
         }
-    }
-}
-
-/// The FDB during one burst, see [`Fdb::learner`].
-pub struct Learner<'a> {
-    fdb: &'a Fdb,
-    now: u32,
-    inserts_left: u32,
-}
-
-impl Learner<'_> {
-    /// The port that the address was last heard on, if that is not too long ago.
-    #[inline(always)]
-    pub fn lookup(&self, domain: DomainId, mac: Mac) -> Option<PortId> {
-        let value = self.fdb.find(address_key(domain, mac))?;
-        let value = Value(value.load(Ordering::Relaxed));
-        if self.fdb.is_old(value, self.now) { None } else { PortId::new(value.port()) }
-    }
-
-    /// Takes note that the address was heard on `port`. An address that is known there already is
-    /// refreshed at most eight times in its ageing time, so that its line stays shared.
-    #[inline(always)]
-    pub fn learn(&mut self, domain: DomainId, mac: Mac, port: PortId) {
-        let key = address_key(domain, mac);
-        let Some(place) = self.fdb.find(key) else { return self.admit(key, port) };
-        let value = Value(place.load(Ordering::Relaxed));
-        if value.port() != port.index() {
-            return self.relocate(key, port);
-        }
-        let age = self.now.wrapping_sub(value.seen());
-        if age > self.fdb.options.ageing_seconds / 8 {
-            // If somebody else changed the entry meanwhile, theirs is as new.
-            let _ = place.compare_exchange(
-                value.0,
-                value.refreshed(self.now).0,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-        }
-    }
-
-    #[cold]
-    fn relocate(&mut self, key: u64, port: PortId) {
-        let counters = &self.fdb.counters;
-        let Some(mut ledger) = self.fdb.ledger.try_lock() else {
-            counters.deferred.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        let Some(place) = self.fdb.find(key) else { return };
-        let old = Value(place.load(Ordering::Relaxed));
-        if old.moves_in(self.now) >= MOVES_PER_SECOND {
-            counters.damped.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        if ledger.ports[port.index()] >= self.fdb.options.port_quota {
-            counters.over_quota.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        ledger.remove(key, old);
-        ledger.add(key, port);
-        place.store(old.moved_to(port, self.now).0, Ordering::Relaxed);
-        counters.moved.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[cold]
-    fn admit(&mut self, key: u64, port: PortId) {
-        let counters = &self.fdb.counters;
-        if self.inserts_left == 0 {
-            counters.deferred.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        self.inserts_left -= 1;
-        let Some(mut ledger) = self.fdb.ledger.try_lock() else {
-            counters.deferred.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        if self.fdb.find(key).is_some() {
-            return;
-        }
-        let domain = (key >> 48) as usize;
-        let options = &self.fdb.options;
-        let port_full = ledger.ports[port.index()] >= options.port_quota;
-        let domain_full = ledger.domains[domain] >= options.domain_quota;
-        let Some((bucket, way)) = self.place(key, port, port_full, domain_full, &ledger) else {
-            let refused =
-                if port_full || domain_full { &counters.over_quota } else { &counters.no_room };
-            refused.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        let old = bucket.keys[way].load(Ordering::Relaxed);
-        if old != 0 {
-            ledger.remove(old, Value(bucket.values[way].load(Ordering::Relaxed)));
-            counters.evicted.fetch_add(1, Ordering::Relaxed);
-        }
-        ledger.add(key, port);
-        bucket.values[way].store(Value::new(port, self.now).0, Ordering::Relaxed);
-        bucket.keys[way].store(key, Ordering::Release);
-        counters.learned.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The place that a newcomer gets: a free one, an old one, or that of the port that has the
-    /// most. Who has its quota may only replace its own.
-    fn place(
-        &self,
-        key: u64,
-        port: PortId,
-        port_full: bool,
-        domain_full: bool,
-        ledger: &Ledger,
-    ) -> Option<(&Bucket, usize)> {
-        let mut best: Option<(u64, &Bucket, usize)> = None;
-        for bucket in self.fdb.candidates(key) {
-            for way in 0..WAYS {
-                let held = bucket.keys[way].load(Ordering::Relaxed);
-                let value = Value(bucket.values[way].load(Ordering::Relaxed));
-                let own = held != 0
-                    && (!port_full || value.port() == port.index())
-                    && (!domain_full || held >> 48 == key >> 48);
-                let may_take_any = !port_full && !domain_full;
-                let worth = if held == 0 && may_take_any {
-                    u64::MAX
-                } else if held != 0 && self.fdb.is_old(value, self.now) && (may_take_any || own) {
-                    u64::MAX - 1
-                } else if own {
-                    u64::from(ledger.ports[value.port()])
-                } else {
-                    0
-                };
-                if worth > best.map_or(0, |(most, ..)| most) {
-                    best = Some((worth, bucket, way));
-                }
-            }
-        }
-        let (worth, bucket, way) = best?;
-        let mine = u64::from(ledger.ports[port.index()]);
-        let replaces_own = bucket.keys[way].load(Ordering::Relaxed) != 0
-            && Value(bucket.values[way].load(Ordering::Relaxed)).port() == port.index();
-        // Nobody makes room for a port that has more than they have.
-        (worth > mine || replaces_own).then_some((bucket, way))
     }
 }
 

@@ -21,7 +21,17 @@ fn mac(number: u64) -> Mac {
 /// Learns as many addresses as it takes bursts for.
 fn learn_all(fdb: &Fdb, addresses: impl Iterator<Item = u64>, of: PortId, now: u32) {
     for number in addresses {
-        fdb.learner(now).learn(domain(1), mac(number), of);
+        fdb.learner(now).hear(domain(1), mac(number), of);
+    }
+}
+
+impl Learner<'_> {
+    fn hear(&mut self, domain: DomainId, mac: Mac, port: PortId) {
+        self.learn(self.place(domain, mac), port);
+    }
+
+    fn seek(&self, domain: DomainId, mac: Mac) -> Option<PortId> {
+        self.lookup(self.place(domain, mac))
     }
 }
 
@@ -29,18 +39,18 @@ fn learn_all(fdb: &Fdb, addresses: impl Iterator<Item = u64>, of: PortId, now: u
 fn addresses_are_learned_moved_and_aged() {
     let fdb = Fdb::new(options());
     let mut now = fdb.learner(10);
-    assert_eq!(now.lookup(domain(1), mac(1)), None);
-    now.learn(domain(1), mac(1), port(3));
-    assert_eq!(now.lookup(domain(1), mac(1)), Some(port(3)));
-    assert_eq!(now.lookup(domain(2), mac(1)), None, "domains are apart");
-    now.learn(domain(1), mac(1), port(4));
-    assert_eq!(now.lookup(domain(1), mac(1)), Some(port(4)));
+    assert_eq!(now.seek(domain(1), mac(1)), None);
+    now.hear(domain(1), mac(1), port(3));
+    assert_eq!(now.seek(domain(1), mac(1)), Some(port(3)));
+    assert_eq!(now.seek(domain(2), mac(1)), None, "domains are apart");
+    now.hear(domain(1), mac(1), port(4));
+    assert_eq!(now.seek(domain(1), mac(1)), Some(port(4)));
     assert_eq!((fdb.addresses_of(port(3)), fdb.addresses_of(port(4))), (0, 1));
 
-    assert_eq!(fdb.learner(310).lookup(domain(1), mac(1)), Some(port(4)));
-    assert_eq!(fdb.learner(311).lookup(domain(1), mac(1)), None, "aged before any sweep");
-    fdb.learner(200).learn(domain(1), mac(1), port(4));
-    assert_eq!(fdb.learner(311).lookup(domain(1), mac(1)), Some(port(4)), "refreshed");
+    assert_eq!(fdb.learner(310).seek(domain(1), mac(1)), Some(port(4)));
+    assert_eq!(fdb.learner(311).seek(domain(1), mac(1)), None, "aged before any sweep");
+    fdb.learner(200).hear(domain(1), mac(1), port(4));
+    assert_eq!(fdb.learner(311).seek(domain(1), mac(1)), Some(port(4)), "refreshed");
     fdb.sweep(501);
     let statistics = fdb.statistics();
     assert_eq!((statistics.entries, statistics.aged, statistics.moved), (0, 1, 1));
@@ -49,11 +59,11 @@ fn addresses_are_learned_moved_and_aged() {
 #[test]
 fn a_refresh_is_a_store_only_now_and_then() {
     let fdb = Fdb::new(options());
-    fdb.learner(0).learn(domain(1), mac(1), port(1));
+    fdb.learner(0).hear(domain(1), mac(1), port(1));
     let seen = || fdb.entries(0)[0].seen_seconds;
-    fdb.learner(37).learn(domain(1), mac(1), port(1));
+    fdb.learner(37).hear(domain(1), mac(1), port(1));
     assert_eq!(seen(), 0, "an eighth of 300 s has not passed");
-    fdb.learner(38).learn(domain(1), mac(1), port(1));
+    fdb.learner(38).hear(domain(1), mac(1), port(1));
     assert_eq!(seen(), 38);
 }
 
@@ -61,7 +71,7 @@ fn a_refresh_is_a_store_only_now_and_then() {
 fn flushes_take_what_they_say_and_no_more() {
     let fdb = Fdb::new(options());
     for number in 0..10 {
-        fdb.learner(0).learn(domain(number % 2), mac(number as u64), port(number % 5));
+        fdb.learner(0).hear(domain(number % 2), mac(number as u64), port(number % 5));
     }
     fdb.flush_domain(domain(0));
     assert_eq!(fdb.entries(0).len(), 5);
@@ -79,7 +89,7 @@ fn a_flood_of_addresses_stays_in_its_quota_and_leaves_others_alone() {
     assert_eq!(fdb.addresses_of(port(2)), 512);
     let now = fdb.learner(0);
     for number in 0..50 {
-        assert_eq!(now.lookup(domain(1), mac(number)), Some(port(1)), "{number}");
+        assert_eq!(now.seek(domain(1), mac(number)), Some(port(1)), "{number}");
     }
     let statistics = fdb.statistics();
     assert!(statistics.over_quota > 0);
@@ -92,12 +102,12 @@ fn a_flood_of_addresses_stays_in_its_quota_and_leaves_others_alone() {
 fn a_domain_has_a_quota_of_its_own() {
     let fdb = Fdb::new(FdbOptions { domain_quota: 100, ..options() });
     for number in 0..1000 {
-        fdb.learner(0).learn(domain(1), mac(number), port(number as usize % 20));
+        fdb.learner(0).hear(domain(1), mac(number), port(number as usize % 20));
     }
     let statistics = fdb.statistics();
     assert_eq!(statistics.entries, 100);
-    fdb.learner(0).learn(domain(2), mac(1), port(1));
-    assert_eq!(fdb.learner(0).lookup(domain(2), mac(1)), Some(port(1)));
+    fdb.learner(0).hear(domain(2), mac(1), port(1));
+    assert_eq!(fdb.learner(0).seek(domain(2), mac(1)), Some(port(1)));
 }
 
 #[test]
@@ -120,7 +130,7 @@ fn one_burst_brings_a_bounded_number_of_addresses() {
     let fdb = Fdb::new(options());
     let mut burst = fdb.learner(0);
     for number in 0..64 {
-        burst.learn(domain(1), mac(number), port(1));
+        burst.hear(domain(1), mac(number), port(1));
     }
     assert_eq!(fdb.statistics().entries, INSERTS_PER_BURST as usize);
     assert_eq!(fdb.statistics().deferred, 64 - u64::from(INSERTS_PER_BURST));
@@ -130,15 +140,15 @@ fn one_burst_brings_a_bounded_number_of_addresses() {
 fn an_address_that_flaps_is_held() {
     let fdb = Fdb::new(options());
     for number in 0..100 {
-        fdb.learner(5).learn(domain(1), mac(1), port(number % 2));
+        fdb.learner(5).hear(domain(1), mac(1), port(number % 2));
     }
     let statistics = fdb.statistics();
     assert_eq!(statistics.moved, u64::from(MOVES_PER_SECOND));
     assert!(statistics.damped > 40);
-    let held = fdb.learner(5).lookup(domain(1), mac(1)).unwrap();
+    let held = fdb.learner(5).seek(domain(1), mac(1)).unwrap();
     let other = port(1 - held.index());
-    fdb.learner(6).learn(domain(1), mac(1), other);
-    assert_eq!(fdb.learner(6).lookup(domain(1), mac(1)), Some(other), "a second later it may");
+    fdb.learner(6).hear(domain(1), mac(1), other);
+    assert_eq!(fdb.learner(6).seek(domain(1), mac(1)), Some(other), "a second later it may");
 }
 
 #[test]
@@ -150,7 +160,7 @@ fn workers_learn_side_by_side_and_the_ledger_agrees() {
             std::thread::spawn(move || {
                 for round in 0..20_000_u64 {
                     let number = round.wrapping_mul(0x9e37_79b9) % 400;
-                    fdb.learner((round / 1000) as u32).learn(domain(1), mac(number), port(thread));
+                    fdb.learner((round / 1000) as u32).hear(domain(1), mac(number), port(thread));
                 }
             })
         })

@@ -1,14 +1,14 @@
 //! Addresses that desired state gives: where a guest's own address is needs no learning, and no
 //! other guest can take it over by claiming it.
 
-use crate::fdb::{Hash, address_key};
+use crate::fdb::{Hash, Place};
 use crate::headers::Mac;
 use crate::snapshot::{DomainId, PortId};
 
-/// An immutable hash table from (domain, address) to port. Open addressing, at most half full.
+/// An immutable hash table from (domain, address) to port. Open addressing, at most a quarter full:
+/// most answers, and most misses, take one look.
 #[derive(Debug)]
 pub struct Stations {
-    hash: Hash,
     mask: usize,
     /// 0 stands for an empty place: no address is zero.
     entries: Box<[(u64, PortId)]>,
@@ -16,23 +16,20 @@ pub struct Stations {
 
 impl Default for Stations {
     fn default() -> Self {
-        Self::build(&[], 0)
+        Self::build(&[], Hash::new(0))
     }
 }
 
 impl Stations {
     /// The table of these addresses. Of an address that occurs twice in a domain the first counts.
-    pub fn build(addresses: &[(DomainId, Mac, PortId)], seed: u64) -> Self {
-        let places = (2 * addresses.len()).next_power_of_two().max(2);
+    pub fn build(addresses: &[(DomainId, Mac, PortId)], hash: Hash) -> Self {
+        let places = (4 * addresses.len()).next_power_of_two().max(2);
         let nobody = PortId::new(0).expect("there can be a port 0");
-        let mut table = Self {
-            hash: Hash::new(seed),
-            mask: places - 1,
-            entries: vec![(0, nobody); places].into_boxed_slice(),
-        };
+        let mut table =
+            Self { mask: places - 1, entries: vec![(0, nobody); places].into_boxed_slice() };
         for &(domain, mac, port) in addresses {
-            let key = address_key(domain, mac);
-            let mut at = table.hash.of(key) as usize & table.mask;
+            let Place { key, hash } = hash.place(domain, mac);
+            let mut at = hash as usize & table.mask;
             while table.entries[at].0 != 0 && table.entries[at].0 != key {
                 at = (at + 1) & table.mask;
             }
@@ -43,15 +40,15 @@ impl Stations {
         table
     }
 
-    /// The port that the address is behind, if desired state says so.
+    /// The port that the address is behind, if desired state says so. The place must come from the
+    /// hash that the table was built with.
     #[inline(always)]
-    pub fn find(&self, domain: DomainId, mac: Mac) -> Option<PortId> {
-        let key = address_key(domain, mac);
-        let mut at = self.hash.of(key) as usize & self.mask;
-        // Ends: at least half of the places are empty.
+    pub fn find(&self, place: Place) -> Option<PortId> {
+        let mut at = place.hash as usize & self.mask;
+        // Ends: most of the places are empty.
         loop {
             let (entry, port) = self.entries[at];
-            if entry == key {
+            if entry == place.key {
                 return Some(port);
             }
             if entry == 0 {
@@ -80,13 +77,17 @@ mod tests {
         let all: Vec<_> =
             (0..500).map(|n| (domain(n % 7), Mac::from_bits(n as u64 / 7 + 1), port(n))).collect();
         for seed in [0, 1, u64::MAX] {
-            let stations = Stations::build(&all, seed);
+            let hash = Hash::new(seed);
+            let stations = Stations::build(&all, hash);
             for &(domain, mac, port) in &all {
-                assert_eq!(stations.find(domain, mac), Some(port));
+                assert_eq!(stations.find(hash.place(domain, mac)), Some(port));
             }
-            assert_eq!(stations.find(domain(7), Mac::from_bits(1)), None);
+            assert_eq!(stations.find(hash.place(domain(7), Mac::from_bits(1))), None);
             assert_eq!(stations.iter().count(), all.len());
         }
-        assert_eq!(Stations::default().find(domain(0), Mac::from_bits(1)), None);
+        assert_eq!(
+            Stations::default().find(Hash::new(0).place(domain(0), Mac::from_bits(1))),
+            None
+        );
     }
 }

@@ -301,6 +301,12 @@ impl<'a> Frames<'a> {
         }
     }
 
+    /// Bytes of all of them.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.burst.bytes()
+    }
+
     /// All of them, in the order in which they were received.
     pub fn iter(&self) -> impl Iterator<Item = FrameRef<'a>> + use<'a> {
         let burst = self.burst;
