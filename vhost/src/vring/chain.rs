@@ -1,10 +1,12 @@
-//! Walking a descriptor chain without trusting it (virtio 1.2 §2.7.5).
+//! Walking a descriptor chain without trusting it (virtio 1.2 §2.7.5, §2.8.6).
 
-use super::{Violation, Vring};
+use super::Violation;
+use super::layout::Layout;
+use super::ring::Ring;
 use crate::burst::SEGMENTS_MAX;
 use crate::memory::GuestMemory;
 
-/// Buffer continues in `next`.
+/// Buffer continues in another descriptor.
 pub(super) const NEXT: u16 = 1;
 /// Buffer is for the device to write.
 pub(super) const WRITE: u16 = 2;
@@ -14,20 +16,38 @@ pub(super) const INDIRECT: u16 = 4;
 /// The most bytes that a chain may hold: a 64 KiB segment with all headers fits several times.
 pub(super) const CHAIN_BYTES_MAX: u64 = 1 << 20;
 
-/// A private copy of one descriptor (virtio 1.2 §2.7.5).
+/// A private copy of one descriptor (virtio 1.2 §2.7.5, §2.8.13).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptor {
     pub(super) address: u64,
     pub(super) bytes: u32,
     pub(super) flags: u16,
-    pub(super) next: u16,
+    /// Split: where the chain continues. Packed: the buffer's id, good in a chain's last one.
+    pub(super) link: u16,
+}
+
+/// The beginning of a chain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// Split: the first descriptor's index. Packed: nothing, it stands in the last one.
+    pub(super) id: u16,
+    pub(super) first: Descriptor,
+}
+
+/// What it takes to use a chain.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Chain {
+    /// By which the driver knows it.
+    pub(super) id: u16,
+    /// How far behind its place the next chain's is.
+    pub(super) places: u16,
 }
 
 /// A receive buffer that was looked up ahead of its use: the private copy of a chain's first
 /// descriptor, and where its buffer is if the chain is just that one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
-    pub(super) head: u16,
+    pub(super) id: u16,
     pub(super) bytes: u32,
     /// Null for anything but a single buffer in one region.
     pub(super) host: *mut u8,
@@ -35,73 +55,54 @@ pub(super) struct Slot {
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { head: 0, bytes: 0, host: std::ptr::null_mut() }
+        Self { id: 0, bytes: 0, host: std::ptr::null_mut() }
     }
 }
 
-impl Descriptor {
-    /// Reads the descriptor at `address` once.
-    ///
-    /// # Safety
-    /// 16 bytes at `address` must be readable.
-    #[inline(always)]
-    unsafe fn read(address: *const u8) -> Self {
-        let mut words = [0_u64; 2];
-        // SAFETY: the caller vouches for the source; the target is 16 private bytes. The volatile
-        // read makes the compiler take the values from there and never again from the guest.
-        let [low, high] = unsafe {
-            std::ptr::copy_nonoverlapping(address, words.as_mut_ptr().cast(), 16);
-            (&raw const words).read_volatile()
-        };
-        let (low, high) = (u64::from_le(low), u64::from_le(high));
-        Self {
-            address: low,
-            bytes: high as u32,
-            flags: (high >> 32) as u16,
-            next: (high >> 48) as u16,
-        }
-    }
+/// The 16 bytes of a descriptor, read once, as two words of 8.
+///
+/// # Safety
+/// 16 bytes at `address` must be readable.
+#[inline(always)]
+pub(super) unsafe fn read(address: *const u8) -> [u64; 2] {
+    let mut words = [0_u64; 2];
+    // SAFETY: the caller vouches for the source; the target is 16 private bytes. The volatile
+    // read makes the compiler take the values from there and never again from the guest.
+    let words = unsafe {
+        std::ptr::copy_nonoverlapping(address, words.as_mut_ptr().cast(), 16);
+        (&raw const words).read_volatile()
+    };
+    words.map(u64::from_le)
 }
 
-impl Vring {
-    /// The descriptor at `index` of the ring's own table.
-    #[inline(always)]
-    pub(super) fn descriptor(&self, index: u16) -> Result<Descriptor, Violation> {
-        if index >= self.size {
-            return Err(Violation::DescriptorIndex { index, size: self.size });
-        }
-        // SAFETY: `new` found `16 * size` bytes there, and `index < size`.
-        Ok(unsafe { Descriptor::read(self.descriptors.add(16 * usize::from(index))) })
-    }
-
-    /// Where the descriptor at `index` lies, for prefetching. Any index is harmless.
-    #[inline(always)]
-    pub(super) fn descriptor_address(&self, index: u16) -> *const u8 {
-        self.descriptors.wrapping_add(16 * usize::from(index))
-    }
-
-    /// Walks the chain that begins with `first`, whose flags say that it is not a single buffer or
-    /// whose buffer is not in one region. Gives each piece to `piece`. All buffers must have
-    /// `direction` ([`WRITE`] or 0).
+impl<L: Layout> Ring<L> {
+    /// Walks the chain at `place` that begins with `head`, whose flags say that it is not a single
+    /// buffer or whose buffer is not in one region. Gives each piece to `piece`. All buffers must
+    /// have `direction` ([`WRITE`] or 0).
     #[inline(never)]
     pub(super) fn walk(
         &mut self,
-        first: Descriptor,
+        place: u16,
+        head: Head,
         direction: u16,
         mut piece: impl FnMut(*mut u8, u32),
     ) -> Result<Walked, Violation> {
-        let limit = self.size.min(SEGMENTS_MAX as u16);
-        let mut table = Table::Ring;
-        let mut descriptor = first;
+        let limit = self.layout.size().min(SEGMENTS_MAX as u16);
+        let mut table: Option<Table> = None;
+        let mut descriptor = head.first;
+        // What the ring itself holds of the chain: its end, and how long it is.
+        let (mut last, mut in_ring) = (descriptor, 1);
         let mut steps = 0;
-        let mut walked = Walked { bytes: 0, pieces: 0 };
+        let (mut bytes, mut pieces) = (0, 0);
         loop {
             if descriptor.flags & INDIRECT != 0 {
-                if descriptor.flags & NEXT != 0 || !matches!(table, Table::Ring) {
+                let alone = !L::POSITIONAL || steps == 0;
+                if descriptor.flags & NEXT != 0 || table.is_some() || !alone {
                     return Err(Violation::IndirectNested);
                 }
-                table = Table::indirect(descriptor, limit)?;
-                descriptor = table.descriptor(self, 0)?;
+                let indirect = Table::new(descriptor, limit)?;
+                descriptor = indirect.descriptor(self, 0)?;
+                table = Some(indirect);
                 continue;
             }
             steps += 1;
@@ -112,18 +113,28 @@ impl Vring {
                 let wrong = if direction == 0 { Violation::Writable } else { Violation::Readable };
                 return Err(wrong);
             }
-            walked.bytes += u64::from(descriptor.bytes);
-            if walked.bytes > CHAIN_BYTES_MAX {
-                return Err(Violation::ChainBytes { bytes: walked.bytes });
+            bytes += u64::from(descriptor.bytes);
+            if bytes > CHAIN_BYTES_MAX {
+                return Err(Violation::ChainBytes { bytes });
             }
             buffer(&self.memory, &mut self.hint, descriptor, |host, bytes| {
-                walked.pieces += 1;
+                pieces += 1;
                 piece(host, bytes);
             })?;
-            if descriptor.flags & NEXT == 0 {
-                return Ok(walked);
+            let more = match table {
+                Some(table) if L::POSITIONAL => steps < table.size,
+                _ => descriptor.flags & NEXT != 0,
+            };
+            if !more {
+                return Ok(Walked { bytes, pieces, chain: L::chain(head, last, in_ring) });
             }
-            descriptor = table.descriptor(self, descriptor.next)?;
+            if let Some(table) = table {
+                let index = if L::POSITIONAL { steps } else { descriptor.link };
+                descriptor = table.descriptor(self, index)?;
+            } else {
+                descriptor = self.layout.linked(place, steps, descriptor)?;
+                (last, in_ring) = (descriptor, in_ring + 1);
+            }
         }
     }
 }
@@ -134,27 +145,32 @@ pub(super) struct Walked {
     pub(super) bytes: u64,
     /// Pieces given out: a buffer that crosses from one memory region to the next makes two.
     pub(super) pieces: usize,
+    pub(super) chain: Chain,
 }
 
-/// Which table the `next` fields of a chain refer to.
+/// An indirect table (virtio 1.2 §2.7.5.3, §2.8.7).
 #[derive(Clone, Copy)]
-enum Table {
-    Ring,
-    Indirect { address: u64, size: u16 },
+struct Table {
+    address: u64,
+    size: u16,
 }
 
 impl Table {
-    fn indirect(descriptor: Descriptor, limit: u16) -> Result<Self, Violation> {
+    fn new(descriptor: Descriptor, limit: u16) -> Result<Self, Violation> {
         let bytes = descriptor.bytes;
         let size = bytes / 16;
         if bytes == 0 || !bytes.is_multiple_of(16) || size > u32::from(limit) {
             return Err(Violation::IndirectTable { bytes });
         }
-        Ok(Self::Indirect { address: descriptor.address, size: size as u16 })
+        Ok(Self { address: descriptor.address, size: size as u16 })
     }
 
-    fn descriptor(&self, ring: &mut Vring, index: u16) -> Result<Descriptor, Violation> {
-        let &Self::Indirect { address, size } = self else { return ring.descriptor(index) };
+    fn descriptor<L: Layout>(
+        self,
+        ring: &mut Ring<L>,
+        index: u16,
+    ) -> Result<Descriptor, Violation> {
+        let Self { address, size } = self;
         if index >= size {
             return Err(Violation::DescriptorIndex { index, size });
         }
@@ -162,7 +178,7 @@ impl Table {
         let at = address.checked_add(16 * u64::from(index)).ok_or(outside)?;
         let host = ring.memory.translate(at, 16, &mut ring.hint).ok_or(outside)?;
         // SAFETY: `translate` found 16 bytes there, in memory that the ring keeps mapped.
-        Ok(unsafe { Descriptor::read(host) })
+        Ok(L::descriptor(unsafe { read(host) }))
     }
 }
 

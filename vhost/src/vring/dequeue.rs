@@ -1,23 +1,20 @@
 //! Guest → us: frames out of a transmitq (virtio 1.2 §5.1.6.2).
 
-use super::chain::{INDIRECT, NEXT, WRITE, Walked};
-use super::{RingCounters, Violation, Vring, count};
+use super::chain::{Head, INDIRECT, NEXT, WRITE, Walked};
+use super::layout::Layout;
+use super::ring::Ring;
+use super::{RingCounters, Violation, count};
 use crate::burst::{BURST_MAX, Burst, Segment};
-use crate::copy::prefetch;
 
-impl Vring {
-    /// Moves what the driver made available, up to what fits, into `burst`, which must be empty.
-    ///
-    /// The frames' bodies stay in the guest's buffers until [`complete`](Self::complete). After a
-    /// violation the frames that came before it are in the burst and the ring is broken: it gives
-    /// nothing any more.
+impl<L: Layout> Ring<L> {
+    /// See [`Vring::dequeue`](super::Vring::dequeue).
     #[inline]
-    pub(crate) fn dequeue(
+    pub(super) fn dequeue(
         &mut self,
         burst: &mut Burst,
         counters: &RingCounters,
     ) -> Result<(), Violation> {
-        debug_assert!(burst.is_empty() && self.taken == 0, "the last burst was released");
+        debug_assert!(burst.is_empty() && self.layout.taken() == 0, "the last burst was released");
         if self.broken {
             return Ok(());
         }
@@ -33,42 +30,30 @@ impl Vring {
         outcome
     }
 
-    /// Gives the chains of the last [`dequeue`](Self::dequeue) back to the driver.
+    /// See [`Vring::complete`](super::Vring::complete).
     #[inline]
-    pub(crate) fn complete(&mut self, counters: &RingCounters) {
-        for at in 0..self.taken {
-            self.use_chain(self.heads[at], 0);
-        }
-        self.taken = 0;
+    pub(super) fn complete(&mut self, counters: &RingCounters) {
+        self.layout.complete();
         self.publish(counters);
     }
 
     #[inline(always)]
     fn stage_available(&mut self, burst: &mut Burst) -> Result<(), Violation> {
-        let available = self.refresh(1)?;
-        let take = usize::from(available).min(BURST_MAX);
-        self.prefetch_used(take);
-        for at in 0..take {
-            let head = self.available_entry(self.next_available.wrapping_add(at as u16));
-            self.heads[at] = head;
-            prefetch(self.descriptor_address(head));
-        }
-        for at in 0..take {
-            if !self.stage_chain(self.heads[at], burst)? {
+        for _ in 0..self.layout.scout(1, BURST_MAX)? {
+            let Some(head) = self.layout.scouted(self.layout.next())? else { break };
+            if !self.stage_chain(head, burst)? {
                 break;
             }
-            self.next_available = self.next_available.wrapping_add(1);
-            self.taken += 1;
         }
         Ok(())
     }
 
     /// Puts one chain into the burst; `false` if it has to wait for the next burst.
     #[inline(always)]
-    fn stage_chain(&mut self, head: u16, burst: &mut Burst) -> Result<bool, Violation> {
-        let first = self.descriptor(head)?;
+    fn stage_chain(&mut self, head: Head, burst: &mut Burst) -> Result<bool, Violation> {
+        let first = head.first;
         let mark = burst.mark();
-        let bytes = if first.flags & (NEXT | INDIRECT | WRITE) == 0
+        let (bytes, chain) = if first.flags & (NEXT | INDIRECT | WRITE) == 0
             && let Some(host) =
                 self.memory.translate(first.address, u64::from(first.bytes), &mut self.hint)
         {
@@ -78,10 +63,11 @@ impl Vring {
             // SAFETY: `translate` found the bytes in memory that the ring keeps mapped; the burst
             // is released before the ring is, which its lock's holder sees to.
             burst.append(unsafe { Segment::new(host, first.bytes) });
-            u64::from(first.bytes)
+            (u64::from(first.bytes), L::chain(head, first, 1))
         } else {
             let free = burst.segments_free();
-            let Walked { bytes, pieces } = self.walk(first, 0, |host, bytes| {
+            let place = self.layout.next();
+            let Walked { bytes, pieces, chain } = self.walk(place, head, 0, |host, bytes| {
                 // SAFETY: as above; `walk` translates each piece.
                 burst.append(unsafe { Segment::new(host, bytes) });
             })?;
@@ -94,7 +80,7 @@ impl Vring {
                     Ok(false)
                 };
             }
-            bytes
+            (bytes, chain)
         };
         if bytes < u64::from(self.header_bytes) {
             return Err(Violation::ShortHeader { bytes, header: self.header_bytes });
@@ -103,6 +89,7 @@ impl Vring {
             return Err(Violation::ChainBytes { bytes });
         }
         burst.stage(mark, bytes as u32);
+        self.layout.take(chain);
         Ok(true)
     }
 }

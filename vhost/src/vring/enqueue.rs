@@ -1,9 +1,11 @@
 //! Us → guest: frames into a receiveq (virtio 1.2 §5.1.6.3).
 
-use super::chain::{INDIRECT, NEXT, Slot, WRITE, Walked};
-use super::{RingCounters, Violation, Vring, count};
+use super::chain::{Chain, Head, INDIRECT, NEXT, Slot, WRITE, Walked};
+use super::layout::Layout;
+use super::ring::Ring;
+use super::{RingCounters, Violation, count};
 use crate::burst::{BURST_MAX, FrameRef, Frames, Sent, Staged, TagEdit};
-use crate::copy::{copy, prefetch, prefetch_to_write};
+use crate::copy::{copy, prefetch_to_write};
 
 /// The most buffers that one frame is spread over (`num_buffers` is 16 bits wide; a 64 KiB frame
 /// in 1500-byte buffers needs 44).
@@ -13,13 +15,10 @@ const MERGED_MAX: usize = BURST_MAX;
 /// header, a 64 KiB frame in 4 KiB pages, and the last page's rest.
 const PIECES_MAX: usize = 64;
 
-impl Vring {
-    /// Copies frames into the buffers that the driver made available, in order, and publishes
-    /// them. Frames that find no room are counted, not waited for.
-    ///
-    /// After a violation the frames before it were sent and the ring is broken.
+impl<L: Layout> Ring<L> {
+    /// See [`Vring::enqueue`](super::Vring::enqueue).
     #[inline]
-    pub(crate) fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         frames: Frames<'_>,
         staged: &[Staged],
@@ -67,24 +66,22 @@ impl Vring {
                     // SAFETY: the slot's buffer is `slot.bytes >= needed` bytes of guest memory
                     // that the ring keeps mapped.
                     unsafe { self.fill_single(frame, staged.tag, slot.host) };
-                    self.next_available = self.next_available.wrapping_add(1);
-                    self.use_chain(slot.head, needed as u32);
+                    self.layout.use_next(Chain { id: slot.id, places: 1 }, needed as u32);
                     used_slots += 1;
                     sent.frames += 1;
                     sent.bytes += bytes as u64;
                     continue;
                 }
             }
-            let before = self.next_available;
             match self.fill_pieces(frame, staged.tag)? {
-                Filled::Whole => {
+                Filled::Whole { chains } => {
+                    used_slots += chains;
                     sent.frames += 1;
                     sent.bytes += bytes as u64;
                 }
                 Filled::Full => sent.full += 1,
                 Filled::TooBig => sent.too_big += 1,
             }
-            used_slots += usize::from(self.next_available.wrapping_sub(before));
         }
         Ok(())
     }
@@ -93,17 +90,16 @@ impl Vring {
     /// next step, so that the lines come over at the same time.
     #[inline(always)]
     fn look_up(&mut self, wanted: usize) -> Result<usize, Violation> {
-        let available = usize::from(self.refresh(wanted as u16)?);
-        let wanted = wanted.min(available);
-        self.prefetch_used(wanted);
+        let wanted = self.layout.scout(wanted as u16, wanted)?;
+        let next = self.layout.next();
         for at in 0..wanted {
-            let head = self.available_entry(self.next_available.wrapping_add(at as u16));
-            self.slots[at].head = head;
-            prefetch(self.descriptor_address(head));
-        }
-        for at in 0..wanted {
-            let head = self.slots[at].head;
-            let first = self.descriptor(head)?;
+            let place = self.layout.after(next, at as u16);
+            let Some(head) = self.layout.scouted(place)? else { return Ok(at) };
+            let first = head.first;
+            if L::POSITIONAL && first.flags & NEXT != 0 {
+                // Where the next chain begins is known once this one has been walked.
+                return Ok(at);
+            }
             let host = if first.flags & (NEXT | INDIRECT | WRITE) == WRITE {
                 self.memory.translate(first.address, u64::from(first.bytes), &mut self.hint)
             } else {
@@ -112,7 +108,8 @@ impl Vring {
             let host = host.unwrap_or(std::ptr::null_mut());
             prefetch_to_write(host);
             prefetch_to_write(host.wrapping_add(64));
-            self.slots[at] = Slot { head, bytes: first.bytes, host };
+            let id = L::chain(head, first, 1).id;
+            self.slots[at] = Slot { id, bytes: first.bytes, host };
         }
         Ok(wanted)
     }
@@ -140,12 +137,11 @@ impl Vring {
             if gathered.chains == MERGED_MAX || (gathered.chains == 1 && !self.mergeable) {
                 return Ok(Filled::TooBig);
             }
-            let entry = gathered.chains as u16;
-            if self.refresh(entry + 1)? <= entry {
+            let place = self.layout.after(self.layout.next(), gathered.places);
+            let Some(head) = self.layout.head(place, gathered.chains as u16)? else {
                 return Ok(Filled::Full);
-            }
-            let head = self.available_entry(self.next_available.wrapping_add(entry));
-            if !self.gather(head, &mut gathered)? {
+            };
+            if !self.gather(place, head, &mut gathered)? {
                 return Ok(Filled::TooBig);
             }
         }
@@ -153,21 +149,24 @@ impl Vring {
         // SAFETY: every piece was translated, and together they have `needed` bytes or more.
         unsafe { scatter(&header[..self.header_bytes as usize], frame, tag, &gathered) };
 
-        self.next_available = self.next_available.wrapping_add(gathered.chains as u16);
         let mut left = needed;
         for at in 0..gathered.chains {
             let written = left.min(gathered.chain_bytes[at]);
             left -= written;
-            self.use_chain(gathered.heads[at], written as u32);
+            self.layout.use_next(gathered.chain[at], written as u32);
         }
-        Ok(Filled::Whole)
+        Ok(Filled::Whole { chains: gathered.chains })
     }
 
-    /// Adds the chain at `head`; `false` if there is no room to remember its pieces.
-    fn gather(&mut self, head: u16, gathered: &mut Gathered) -> Result<bool, Violation> {
-        let first = self.descriptor(head)?;
+    /// Adds the chain at `place`; `false` if there is no room to remember its pieces.
+    fn gather(
+        &mut self,
+        place: u16,
+        head: Head,
+        gathered: &mut Gathered,
+    ) -> Result<bool, Violation> {
         let free = PIECES_MAX - gathered.pieces;
-        let Walked { bytes, pieces } = self.walk(first, WRITE, |host, bytes| {
+        let Walked { bytes, pieces, chain } = self.walk(place, head, WRITE, |host, bytes| {
             if let Some(piece) = gathered.piece.get_mut(gathered.pieces) {
                 *piece = (host, bytes);
                 gathered.pieces += 1;
@@ -176,16 +175,17 @@ impl Vring {
         if pieces > free {
             return Ok(false);
         }
-        gathered.heads[gathered.chains] = head;
+        gathered.chain[gathered.chains] = chain;
         gathered.chain_bytes[gathered.chains] = bytes;
         gathered.bytes += bytes;
         gathered.chains += 1;
+        gathered.places += chain.places;
         Ok(true)
     }
 }
 
 enum Filled {
-    Whole,
+    Whole { chains: usize },
     Full,
     TooBig,
 }
@@ -193,8 +193,10 @@ enum Filled {
 /// The buffers of one frame.
 struct Gathered {
     chains: usize,
+    /// How far behind them the next chain's place is.
+    places: u16,
     bytes: u64,
-    heads: [u16; MERGED_MAX],
+    chain: [Chain; MERGED_MAX],
     chain_bytes: [u64; MERGED_MAX],
     pieces: usize,
     piece: [(*mut u8, u32); PIECES_MAX],
@@ -204,8 +206,9 @@ impl Default for Gathered {
     fn default() -> Self {
         Self {
             chains: 0,
+            places: 0,
             bytes: 0,
-            heads: [0; MERGED_MAX],
+            chain: [Chain::default(); MERGED_MAX],
             chain_bytes: [0; MERGED_MAX],
             pieces: 0,
             piece: [(std::ptr::null_mut(), 0); PIECES_MAX],

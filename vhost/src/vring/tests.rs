@@ -1,7 +1,7 @@
 //! The ring against a guest that keeps the rules and one that does not.
 
 use super::*;
-use crate::burst::{Burst, Received, Sent, Source, Staged, TagEdit};
+use crate::burst::{BURST_MAX, Burst, Received, Sent, Source, Staged, TagEdit};
 use crate::memory::RegionSpec;
 use crate::mock::{Guest, USER_BASE, flags};
 

@@ -1,0 +1,82 @@
+//! What the two ways to lay out a ring differ in.
+//!
+//! The split ring (virtio 1.2 §2.7) keeps a table of descriptors, a ring of chains that the driver
+//! made available and a ring of those that the device used; the packed ring (§2.8) keeps all of it
+//! in one ring of descriptors. How bursts are moved, how buffers are found and copied and what is
+//! counted is the same for both, and is written once, in [`Ring`](super::ring::Ring), over this
+//! trait. It is bound at compile time: no call through a table is made for a frame.
+//!
+//! Chains are named by places. A place is where a chain begins in what the driver made available,
+//! as 16 bits that only the layout understands.
+
+use super::Violation;
+use super::chain::{Chain, Descriptor, Head};
+
+/// A layout, with its ring's areas and the place that was reached in them. Who makes one vouches
+/// that the areas stay mapped for as long as it lives.
+pub(super) trait Layout {
+    /// Descriptors are linked by their order alone: those of a chain follow each other in the ring
+    /// as long as NEXT is set, and an indirect table, which cannot be part of a longer chain, is
+    /// read from front to end.
+    const POSITIONAL: bool;
+
+    /// A descriptor's fields, from its two words.
+    fn descriptor(words: [u64; 2]) -> Descriptor;
+
+    /// Entries.
+    fn size(&self) -> u16;
+
+    /// Where the next chain to be taken begins.
+    fn next(&self) -> u16;
+
+    /// What is behind `places` places from `place` on, see [`Chain::places`].
+    fn after(&self, place: u16, places: u16) -> u16;
+
+    /// Looks for chains and has what belongs to them fetched. Looks into shared memory only if
+    /// fewer than `enough` are known. Returns how many there can be, not more than `most`, which
+    /// is at most a burst.
+    fn scout(&mut self, enough: u16, most: usize) -> Result<usize, Violation>;
+
+    /// The head of one of the chains that the last [`scout`](Self::scout) found; none if there is
+    /// no chain at this place after all.
+    fn scouted(&self, place: u16) -> Result<Option<Head>, Violation>;
+
+    /// The head of the chain at `place`, which is `ahead` chains from the next one; none if the
+    /// driver has not made it available.
+    fn head(&mut self, place: u16, ahead: u16) -> Result<Option<Head>, Violation>;
+
+    /// The descriptor that follows `descriptor` in a chain at `place`, of which `steps`
+    /// descriptors are behind.
+    fn linked(
+        &self,
+        place: u16,
+        steps: u16,
+        descriptor: Descriptor,
+    ) -> Result<Descriptor, Violation>;
+
+    /// The chain that begins with `head` and ends, after `descriptors` in the ring, with `last`.
+    fn chain(head: Head, last: Descriptor, descriptors: u16) -> Chain;
+
+    /// Takes the next chain, to be given back by [`complete`](Self::complete). Not more than a
+    /// burst of them are taken at a time.
+    fn take(&mut self, chain: Chain);
+
+    /// How many chains were taken and not given back.
+    fn taken(&self) -> usize;
+
+    /// Uses all chains that were taken, in order. Nothing was written to their buffers.
+    fn complete(&mut self);
+
+    /// Takes the next chain and uses it at once, with `bytes` bytes written to its buffers.
+    fn use_next(&mut self, chain: Chain, bytes: u32);
+
+    /// Makes the driver see what was used. Returns where it was up to before, or nothing if that
+    /// did not change.
+    fn publish(&mut self) -> Option<u16>;
+
+    /// Whether the driver wants to be interrupted because of what was published since `from`.
+    fn wants_call(&self, from: u16) -> bool;
+
+    /// Where the next chain will be taken from, and where it will be used.
+    fn position(&self) -> (u16, u16);
+}

@@ -1,0 +1,70 @@
+//! A running ring of either layout: what dequeue and enqueue share.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use super::areas::Areas;
+use super::chain::Slot;
+use super::layout::Layout;
+use super::{Call, RingCounters, VringConfig, VringError, count};
+use crate::burst::BURST_MAX;
+use crate::memory::GuestMemory;
+
+/// A ring that runs, and the guest's memory, which it keeps mapped.
+#[derive(Debug)]
+pub(super) struct Ring<L> {
+    pub(super) layout: L,
+    pub(super) memory: Arc<GuestMemory>,
+    call: Option<Arc<Call>>,
+    pub(super) header_bytes: u32,
+    pub(super) mergeable: bool,
+    pub(super) enabled: bool,
+    /// The driver broke the rules; nothing of the ring is touched any more.
+    pub(super) broken: bool,
+    /// Which memory region the last address was in.
+    pub(super) hint: usize,
+    pub(super) slots: Box<[Slot; BURST_MAX]>,
+}
+
+// SAFETY: the slots' pointers lead into mappings that `memory` keeps alive; they are bound to no
+// thread.
+unsafe impl<L: Send> Send for Ring<L> {}
+
+impl<L: Layout> Ring<L> {
+    /// A ring in the layout that `layout` finds in `memory`.
+    pub(super) fn new(
+        memory: Arc<GuestMemory>,
+        config: &VringConfig,
+        layout: impl FnOnce(Areas<'_>, &VringConfig) -> Result<L, VringError>,
+    ) -> Result<Self, VringError> {
+        Ok(Self {
+            layout: layout(Areas::of(&memory), config)?,
+            memory,
+            call: config.call.clone(),
+            header_bytes: if config.mergeable || config.version_1 { 12 } else { 10 },
+            mergeable: config.mergeable,
+            enabled: config.enabled,
+            broken: false,
+            hint: 0,
+            slots: Box::new([Slot::default(); BURST_MAX]),
+        })
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled && !self.broken
+    }
+
+    /// Publishes what was used since the last time and interrupts the driver if it wants that.
+    #[inline(always)]
+    pub(super) fn publish(&mut self, counters: &RingCounters) {
+        let Some(from) = self.layout.publish() else { return };
+        let Some(call) = &self.call else { return };
+        // The driver writes its wish and then looks at what is used; we wrote that and now read
+        // the wish. One of us must see the other's (virtio 1.2 §2.7.7.2).
+        fence(Ordering::SeqCst);
+        if self.layout.wants_call(from) {
+            call.ring();
+            count(&counters.kicks, 1);
+        }
+    }
+}
