@@ -216,6 +216,19 @@ impl RxQueue {
     pub fn device(&self) -> &Arc<Device> {
         &self.device
     }
+
+    /// Fills a burst from this queue's ring, in which something may wait.
+    #[inline(never)]
+    fn fill_from(&self, vring: &mut Vring, burst: &mut Burst) {
+        let Self { device, ring, .. } = self;
+        let outcome = vring.dequeue(burst, &device.rings[*ring].counters);
+        if let Err(violation) = outcome {
+            device.report(RingViolation { queue: *ring, violation });
+        }
+        if device.announcement.load(Ordering::Relaxed) != 0 {
+            device.put_announcement(burst);
+        }
+    }
 }
 
 impl Source for RxQueue {
@@ -225,13 +238,12 @@ impl Source for RxQueue {
         debug_assert!(!self.held, "the last burst was released");
         let Some(mut guard) = ring.vring.try_lock() else { return };
         let Some(vring) = guard.as_mut() else { return };
-        let outcome = vring.dequeue(burst, &ring.counters);
-        if let Err(violation) = outcome {
-            self.device.report(RingViolation { queue: self.ring, violation });
+        // A worker looks at all of its rings in turn, and most are empty: these must be cheap, so
+        // what is done for them is here, and all else is out of line.
+        if vring.is_quiet() && self.device.announcement.load(Ordering::Relaxed) == 0 {
+            return;
         }
-        if self.device.announcement.load(Ordering::Relaxed) != 0 {
-            self.device.put_announcement(burst);
-        }
+        self.fill_from(vring, burst);
         if !burst.is_empty() {
             // The frames lie in the ring's memory: keep the lock until `release`.
             std::mem::forget(guard);

@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A value that one thread at a time may use, see the [module's head](self).
+///
+/// Laid out so that the lock shares its line with the value's beginning, which its holder wants.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct SpinLock<T> {
     held: AtomicBool,
     value: UnsafeCell<T>,

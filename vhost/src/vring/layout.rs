@@ -32,6 +32,10 @@ pub(super) trait Layout {
     /// What is behind `places` places from `place` on, see [`Chain::places`].
     fn after(&self, place: u16, places: u16) -> u16;
 
+    /// Whether the driver has made nothing available that was not taken: one look, made for each
+    /// ring in each of a worker's iterations.
+    fn is_quiet(&self) -> bool;
+
     /// Looks for chains and has what belongs to them fetched. Looks into shared memory only if
     /// fewer than `enough` are known. Returns how many there can be, not more than `most`, which
     /// is at most a burst.

@@ -131,6 +131,12 @@ impl Vring {
         self.ring.layout.position()
     }
 
+    /// Whether the driver has made nothing available since the last look.
+    #[inline(always)]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.ring.layout.is_quiet()
+    }
+
     /// Whether it moves frames; a disabled one supplies nothing and discards what it takes.
     pub fn is_enabled(&self) -> bool {
         self.ring.is_enabled()

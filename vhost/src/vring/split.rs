@@ -220,6 +220,11 @@ impl Layout for Split {
     }
 
     #[inline(always)]
+    fn is_quiet(&self) -> bool {
+        self.available_index().load(Ordering::Relaxed) == self.next_available
+    }
+
+    #[inline(always)]
     fn scout(&mut self, enough: u16, most: usize) -> Result<usize, Violation> {
         let found = usize::from(self.refresh(enough)?).min(most);
         self.prefetch_used(found);
