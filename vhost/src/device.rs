@@ -3,16 +3,24 @@
 //! The session puts running rings into a [`Device`] and takes them out again; workers receive from
 //! it through [`RxQueue`]s and send to it with [`Device::send`]. A worker holds a ring's lock
 //! during a burst, so when [`Device::stop_ring`] returns no worker has the ring, nor its memory.
+//!
+//! A guest with several queues gets each flow on one of them, and how many it uses it may change at
+//! any time: the queues that take frames are one word, which the session writes when it starts and
+//! stops rings and a sender reads once a burst. A frame for a queue that was stopped in between
+//! goes to another. Several workers may send to one guest; a flow comes in by one receive queue,
+//! hence by one worker, so it stays in order.
 #![allow(unsafe_code)]
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
-use crate::burst::{Burst, Frames, Sent, Source, Staged};
+use crate::burst::{BURST_MAX, Burst, Frames, Sent, Source, Staged};
 use crate::lock::SpinLock;
 use crate::rarp;
+use crate::spread::Spread;
 use crate::vring::{RingCounters, Violation, Vring, count};
 
 /// How often a worker looks at a ring that another thread holds before it drops the frames meant
@@ -22,6 +30,8 @@ const BUSY_TRIES: u32 = 2000;
 /// A guest's network device. See the [module's head](self).
 #[derive(Debug)]
 pub struct Device {
+    /// The pairs whose receiveq takes frames, a bit each.
+    open: AtomicU64,
     rings: Box<[CachePadded<Ring>]>,
     /// Set when `violation` is; spares the control thread's tick the lock.
     violated: AtomicBool,
@@ -74,10 +84,23 @@ pub struct QueueStatistics {
 
 const ANNOUNCE: u64 = 1 << 48;
 
+/// The most queue pairs of a device: as many as a word has bits.
+pub const PAIRS_MAX: u16 = 64;
+
+fn position(vring: &Vring) -> RingPosition {
+    let (next_available, next_used) = vring.position();
+    RingPosition { next_available, next_used }
+}
+
 impl Device {
     /// A device of up to `pairs_max` queue pairs, none of them running.
+    ///
+    /// # Panics
+    /// If these are more than [`PAIRS_MAX`].
     pub fn new(pairs_max: u16) -> Arc<Self> {
+        assert!(pairs_max <= PAIRS_MAX, "a device has at most {PAIRS_MAX} queue pairs");
         Arc::new(Self {
+            open: AtomicU64::new(0),
             rings: (0..2 * usize::from(pairs_max)).map(|_| CachePadded::default()).collect(),
             violated: AtomicBool::new(false),
             violation: SpinLock::new(None),
@@ -99,25 +122,66 @@ impl Device {
         RxQueue { device: Arc::clone(self), ring: 2 * usize::from(pair) + 1, held: false }
     }
 
-    /// Sends frames to the guest: on the receiveq of pair `queue` modulo the pairs that run, so
-    /// any number will do. The ring's lock is held once for all of them.
+    /// Sends frames to the guest. If several of its receiveqs take frames, each flow goes to one
+    /// of them. A ring's lock is held once for all frames that go there.
     #[inline]
-    pub fn send(&self, queue: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
-        let pairs = self.rings.len() / 2;
-        for pair in 0..pairs {
-            let index = 2 * ((queue + pair) % pairs);
-            let ring = &self.rings[index];
-            let Some(mut guard) = ring.vring.lock_bounded(BUSY_TRIES) else {
-                return Sent { busy: staged.len() as u64, ..Sent::default() };
-            };
-            let Some(vring) = guard.as_mut().filter(|vring| vring.is_enabled()) else { continue };
-            let (sent, outcome) = vring.enqueue(frames, staged, &ring.counters);
-            if let Err(violation) = outcome {
-                self.report(RingViolation { queue: index, violation });
-            }
+    pub fn send(&self, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        let open = self.open.load(Ordering::Relaxed);
+        if open.is_power_of_two()
+            && let Some(sent) = self.send_to(open.trailing_zeros() as usize, frames, staged)
+        {
             return sent;
         }
+        self.send_by_flow(frames, staged)
+    }
+
+    /// Spreads frames over the pairs whose receiveq takes frames, if there are any.
+    #[inline(never)]
+    fn send_by_flow(&self, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        let open = self.open.load(Ordering::Relaxed);
+        if open == 0 {
+            return Sent { down: staged.len() as u64, ..Sent::default() };
+        }
+        let mut sent = Sent::default();
+        for staged in staged.chunks(BURST_MAX) {
+            let spread = Spread::new(open, frames, staged);
+            for (pair, staged) in spread.lanes() {
+                sent += self.send_from(pair, frames, staged);
+            }
+        }
+        sent
+    }
+
+    /// Sends frames to a pair or, if it was closed just now, to another one.
+    fn send_from(&self, pair: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        if let Some(sent) = self.send_to(pair, frames, staged) {
+            return sent;
+        }
+        let mut open = self.open.load(Ordering::Relaxed) & !(1 << pair);
+        while open != 0 {
+            if let Some(sent) = self.send_to(open.trailing_zeros() as usize, frames, staged) {
+                return sent;
+            }
+            open &= open - 1;
+        }
         Sent { down: staged.len() as u64, ..Sent::default() }
+    }
+
+    /// Sends frames to a pair, unless its receiveq takes none. Not inlined, so that the work on the
+    /// ring, which is, exists once and its variables stay in registers.
+    #[inline(never)]
+    fn send_to(&self, pair: usize, frames: Frames<'_>, staged: &[Staged]) -> Option<Sent> {
+        let queue = 2 * pair;
+        let ring = &self.rings[queue];
+        let Some(mut guard) = ring.vring.lock_bounded(BUSY_TRIES) else {
+            return Some(Sent { busy: staged.len() as u64, ..Sent::default() });
+        };
+        let vring = guard.as_mut().filter(|vring| vring.is_enabled())?;
+        let (sent, outcome) = vring.enqueue(frames, staged, &ring.counters);
+        if let Err(violation) = outcome {
+            self.report(RingViolation { queue, violation });
+        }
+        Some(sent)
     }
 
     /// Makes a ring run, in place of the one that ran under this number. Control thread only.
@@ -125,9 +189,42 @@ impl Device {
     /// # Panics
     /// If there is no such queue.
     pub fn start_ring(&self, queue: usize, ring: Vring) {
-        let old = self.rings[queue].vring.lock().replace(ring);
+        let Ok(()) = self.rebuild_ring(queue, |_| Ok::<_, Infallible>(Some(ring)));
+    }
+
+    /// Takes a ring out and puts in what `build` makes of its position, without a moment in
+    /// between in which a worker would find none. If `build` fails there is none afterwards.
+    /// Control thread only.
+    ///
+    /// # Panics
+    /// If there is no such queue.
+    pub fn rebuild_ring<E>(
+        &self,
+        queue: usize,
+        build: impl FnOnce(Option<RingPosition>) -> Result<Option<Vring>, E>,
+    ) -> Result<(), E> {
+        let mut guard = self.rings[queue].vring.lock();
+        let old = guard.take();
+        let built = build(old.as_ref().map(position));
+        let (new, outcome) = match built {
+            Ok(new) => (new, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let opens = new.as_ref().is_some_and(Vring::is_enabled);
+        *guard = new;
+        if queue.is_multiple_of(2) {
+            let pair = 1 << (queue / 2);
+            // Under the lock: who finds the ring closed also finds this up to date.
+            if opens {
+                self.open.fetch_or(pair, Ordering::Relaxed);
+            } else {
+                self.open.fetch_and(!pair, Ordering::Relaxed);
+            }
+        }
+        drop(guard);
         // The old ring may own the last reference to a memory table: unmap it outside of the lock.
         drop(old);
+        outcome
     }
 
     /// Takes a ring out; afterwards no worker touches it or its memory. Control thread only.
@@ -135,20 +232,18 @@ impl Device {
     /// # Panics
     /// If there is no such queue.
     pub fn stop_ring(&self, queue: usize) -> Option<RingPosition> {
-        let old = self.rings[queue].vring.lock().take();
-        old.map(|vring| {
-            let (next_available, next_used) = vring.position();
-            RingPosition { next_available, next_used }
-        })
+        let mut stopped = None;
+        let Ok(()) = self.rebuild_ring(queue, |position| {
+            stopped = position;
+            Ok::<_, Infallible>(None)
+        });
+        stopped
     }
 
     /// Where a ring stands, if it runs. Control thread only.
     pub fn ring_position(&self, queue: usize) -> Option<RingPosition> {
         let guard = self.rings.get(queue)?.vring.lock();
-        guard.as_ref().map(|vring| {
-            let (next_available, next_used) = vring.position();
-            RingPosition { next_available, next_used }
-        })
+        guard.as_ref().map(position)
     }
 
     /// Takes what a worker found wrong with the guest's rings. Its session is to be ended.
@@ -271,3 +366,6 @@ impl Source for RxQueue {
         unsafe { ring.vring.force_unlock() };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ mod burst;
 mod copy;
 mod device;
 pub mod features;
+mod flow;
 mod lock;
 mod memory;
 pub mod message;
@@ -27,13 +28,14 @@ pub mod mock;
 mod rarp;
 pub mod session;
 pub mod socket;
+mod spread;
 mod vring;
 
 pub use burst::{
     BURST_MAX, Burst, FrameRef, Frames, HEAD_MAX, Received, Segment, Sent, Source, Staged, TagEdit,
 };
 pub use copy::prefetch;
-pub use device::{Device, QueueStatistics, RingPosition, RingViolation, RxQueue};
+pub use device::{Device, PAIRS_MAX, QueueStatistics, RingPosition, RingViolation, RxQueue};
 pub use lock::{SpinGuard, SpinLock};
 pub use memory::{GuestMemory, MemoryError, RegionSpec};
 pub use vring::{Call, CallError, RING_SIZE_MAX, Violation, Vring, VringConfig, VringError};

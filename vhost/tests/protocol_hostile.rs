@@ -238,7 +238,7 @@ fn play(device: &Arc<Device>, talk: Vec<Message>, noise: &mut Noise) -> String {
             let received = Received::take(queue, &mut burst);
             let staged = [Staged { index: 0, tag: TagEdit::Keep, sole: true }];
             if !received.frames().is_empty() {
-                device.send(0, received.frames(), &staged);
+                device.send(received.frames(), &staged);
             }
         }
         if let Some(violation) = device.take_violation() {

@@ -2,10 +2,14 @@
 
 use std::hint::black_box;
 
-use vhost::{Burst, Received, Source, Staged, TagEdit};
+use vhost::mock::Guest;
+use vhost::{Burst, Device, Received, Source, Staged, TagEdit};
 
-use crate::bed::{BURST, GuestBed, frame, mac};
+use crate::bed::{BURST, GuestBed, RING, frame, mac};
 use crate::part::{Meter, Part, Run};
+
+/// Where the lower byte of the UDP source port stands.
+const UDP_SOURCE_AT: usize = 35;
 
 /// Looks into an empty ring in a run.
 const LOOKS: u64 = 64;
@@ -17,6 +21,7 @@ pub fn parts() -> Vec<Part> {
         part("dequeue-1500", || dequeue(1500)),
         part("enqueue-64", || enqueue(64)),
         part("enqueue-1500", || enqueue(1500)),
+        part("enqueue-64-queues", enqueue_to_queues),
         Part { name: "dequeue-nothing", unit: "look", units: LOOKS, build: dequeue_nothing },
     ]
 }
@@ -53,11 +58,45 @@ fn enqueue(bytes: usize) -> Box<dyn Run> {
         to.supply(BURST);
         let received = Received::take(&mut rxq, &mut burst);
         meter.measure(|| {
-            let sent = to.device.send(0, received.frames(), black_box(&staged));
+            let sent = to.device.send(received.frames(), black_box(&staged));
             assert_eq!(sent.frames, BURST);
         });
         drop(received);
         assert!(to.received().iter().all(|got| *got == frame), "frames arrive as they were");
+    })
+}
+
+/// Copies a burst of 64 flows to a guest that spreads them over four queues.
+fn enqueue_to_queues() -> Box<dyn Run> {
+    let mut from = GuestBed::new();
+    let device = Device::new(4);
+    let mut queues: Vec<_> = (0..4).map(|_| Guest::new(RING)).collect();
+    for (pair, queue) in queues.iter().enumerate() {
+        device.start_ring(2 * pair, queue.ring());
+    }
+    let mut rxq = from.rxq();
+    let mut burst = Burst::default();
+    let mut frames = vec![frame(mac(1), mac(2), 64); BURST as usize];
+    for (frame, flow) in frames.iter_mut().zip(0..) {
+        frame[UDP_SOURCE_AT] = flow;
+    }
+    let staged = staged();
+    let mut supplied = [0; 4];
+    Box::new(move |meter: &mut Meter| {
+        frames.iter().for_each(|frame| from.transmit(frame, 1));
+        for (queue, supplied) in queues.iter_mut().zip(&mut supplied) {
+            // All buffers at first, then those that came back.
+            let wanted = if *supplied == 0 { RING } else { queue.received().len() as u16 };
+            for _ in 0..wanted {
+                queue.supply(*supplied % RING, 2048);
+                *supplied = supplied.wrapping_add(1);
+            }
+        }
+        let received = Received::take(&mut rxq, &mut burst);
+        meter.measure(|| {
+            let sent = device.send(received.frames(), black_box(&staged));
+            assert_eq!(sent.frames, BURST);
+        });
     })
 }
 

@@ -23,15 +23,15 @@ impl std::fmt::Debug for Rxq {
 
 /// The transmit side of a port. Any worker may send to any port.
 pub trait TxPort: Send + Sync {
-    /// Sends those of the frames that are staged, in order. `worker` is the sender's number, by
-    /// which a port with several queues chooses one. Every staged frame is counted in the answer
-    /// exactly once. Never waits for room.
+    /// Sends those of the frames that are staged, those of a flow in order. `worker` is the
+    /// sender's number, by which a NIC's port chooses a queue. Every staged frame is counted in
+    /// the answer exactly once. Never waits for room.
     fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent;
 }
 
 impl TxPort for Device {
     #[inline]
-    fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
-        Self::send(self, worker, frames, staged)
+    fn send(&self, _worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        Self::send(self, frames, staged)
     }
 }

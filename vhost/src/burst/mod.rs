@@ -13,6 +13,8 @@ mod frame;
 
 pub use frame::{FrameRef, TagEdit};
 
+use std::ops::AddAssign;
+
 use crate::copy::prefetch;
 use frame::Frame;
 
@@ -79,6 +81,18 @@ pub struct Sent {
     pub busy: u64,
     /// Frames dropped since the pool had no buffer to copy them to.
     pub no_buffer: u64,
+}
+
+impl AddAssign for Sent {
+    fn add_assign(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.full += other.full;
+        self.too_big += other.too_big;
+        self.down += other.down;
+        self.busy += other.busy;
+        self.no_buffer += other.no_buffer;
+    }
 }
 
 /// Where frames come from: the receive side of a port.

@@ -166,18 +166,23 @@ impl Session {
 
     /// Starts a ring if it shall run, does not, and has all that it needs.
     pub(super) fn start(&mut self, code: Code, queue: usize) -> Result<(), SessionError> {
-        let ring = &self.rings[queue];
-        let (Some(features), Some(size), Some(addresses)) =
-            (self.features, ring.size, ring.addresses)
-        else {
-            return Ok(());
-        };
-        // Without any memory a ring waits for some, unless none is what it was just given.
-        let waits = self.memory.regions().next().is_none() && code != Code::SetMemTable;
-        if !ring.kicked || ring.lacks().is_some() || ring.running || waits {
+        if self.rings[queue].running {
             return Ok(());
         }
-        let config = VringConfig {
+        let Some(config) = self.config(code, queue) else { return Ok(()) };
+        self.build(code, queue, config)
+    }
+
+    /// What a ring is to be built of, if it shall run and has all that it needs.
+    fn config(&self, code: Code, queue: usize) -> Option<VringConfig> {
+        let ring = &self.rings[queue];
+        let (features, size, addresses) = (self.features?, ring.size?, ring.addresses?);
+        // Without any memory a ring waits for some, unless none is what it was just given.
+        let waits = self.memory.regions().next().is_none() && code != Code::SetMemTable;
+        if !ring.kicked || ring.lacks().is_some() || waits {
+            return None;
+        }
+        Some(VringConfig {
             size,
             descriptors: addresses.descriptors,
             available: addresses.available,
@@ -188,12 +193,29 @@ impl Session {
             version_1: features & device::VERSION_1 != 0,
             enabled: ring.enabled,
             call: ring.call.clone(),
-        };
-        let vring = Vring::new(Arc::clone(&self.memory), &config)
-            .map_err(|source| SessionError::Ring { code, queue, source })?;
-        self.device.start_ring(queue, vring);
-        self.rings[queue].running = true;
-        self.rings[queue].opened = true;
+        })
+    }
+
+    /// Puts a ring into the device, in place of the one that it may have, from whose position it
+    /// goes on. Workers find the old one or the new one, so no frame is lost over it.
+    fn build(
+        &mut self,
+        code: Code,
+        queue: usize,
+        mut config: VringConfig,
+    ) -> Result<(), SessionError> {
+        let Self { device, memory, rings, .. } = self;
+        let ring = &mut rings[queue];
+        let built = device.rebuild_ring(queue, |position| {
+            if let Some(position) = position {
+                config.base = position.next_available;
+                ring.base = config.base;
+            }
+            Vring::new(Arc::clone(memory), &config).map(Some)
+        });
+        ring.running = built.is_ok();
+        built.map_err(|source| SessionError::Ring { code, queue, source })?;
+        ring.opened = true;
         // Whoever drove this ring before us may have used buffers and died before it interrupted
         // the driver, which would wait for ever. An interrupt too many is harmless.
         if let Some(call) = config.call {
@@ -210,10 +232,15 @@ impl Session {
         std::mem::take(&mut self.rings[queue].running)
     }
 
-    /// Builds a ring anew.
+    /// Builds a ring anew, or starts it, or stops it if it lacks something now.
     fn restart(&mut self, code: Code, queue: usize) -> Result<(), SessionError> {
-        self.pause(queue);
-        self.start(code, queue)
+        match self.config(code, queue) {
+            Some(config) => self.build(code, queue, config),
+            None => {
+                self.pause(queue);
+                Ok(())
+            }
+        }
     }
 
     fn queue(&self, code: Code, queue: u32) -> Result<usize, SessionError> {

@@ -67,7 +67,7 @@ impl BackEnd {
     }
 }
 
-/// A worker that sends back to the guest whatever comes from it, on the same queue pair.
+/// A worker that sends back to the guest whatever comes from it.
 pub struct Echo {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -82,14 +82,14 @@ impl Echo {
             let mut burst = Burst::default();
             while !stopped.load(Ordering::Relaxed) {
                 let mut moved = 0;
-                for (pair, queue) in queues.iter_mut().enumerate() {
+                for queue in &mut queues {
                     let received = Received::take(queue, &mut burst);
                     let staged: Vec<_> = (0..received.frames().len())
                         .map(|index| Staged { index: index as u8, tag: TagEdit::Keep, sole: true })
                         .collect();
                     moved += staged.len();
                     if !staged.is_empty() {
-                        device.send(pair, received.frames(), &staged);
+                        device.send(received.frames(), &staged);
                     }
                 }
                 if moved == 0 {
