@@ -21,7 +21,11 @@ impl<L: Layout> Ring<L> {
         let outcome = self.stage_available(burst);
         burst.settle(self.header_bytes);
         self.broken = outcome.is_err();
-        if !self.enabled {
+        if !self.enabled && self.waiting > 0 {
+            // What the driver sent while it might is sent: a guest that uses fewer queues from now
+            // on loses nothing of what was in those that it gives up.
+            self.waiting = self.waiting.saturating_sub(self.layout.taken() as u16);
+        } else if !self.enabled {
             // Vhost-user, "Ring states": a disabled transmitq is processed without effect.
             count(&counters.discarded, burst.len() as u64);
             self.complete(counters);

@@ -36,6 +36,10 @@ pub(super) trait Layout {
     /// ring in each of a worker's iterations.
     fn is_quiet(&self) -> bool;
 
+    /// How many chains the driver has made available that were not taken; at most the ring's size,
+    /// whatever the driver wrote. Not for every burst.
+    fn waiting(&self) -> u16;
+
     /// Looks for chains and has what belongs to them fetched. Looks into shared memory only if
     /// fewer than `enough` are known. Returns how many there can be, not more than `most`, which
     /// is at most a burst.

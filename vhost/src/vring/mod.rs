@@ -60,7 +60,7 @@ pub struct VringConfig {
     pub mergeable: bool,
     /// `VIRTIO_F_VERSION_1` was negotiated.
     pub version_1: bool,
-    /// Started but disabled rings supply nothing, and discard what is taken from them.
+    /// Started but disabled rings supply nothing, and discard what is put into them from then on.
     pub enabled: bool,
     /// How to interrupt the driver; without it the driver polls.
     pub call: Option<Arc<Call>>,
@@ -137,7 +137,8 @@ impl Vring {
         self.ring.layout.is_quiet()
     }
 
-    /// Whether it moves frames; a disabled one supplies nothing and discards what it takes.
+    /// Whether it moves frames; a disabled one supplies nothing and discards what it takes, but
+    /// for what waited in it when it was made.
     pub fn is_enabled(&self) -> bool {
         self.ring.is_enabled()
     }

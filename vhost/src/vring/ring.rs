@@ -19,6 +19,8 @@ pub(super) struct Ring<L> {
     pub(super) header_bytes: u32,
     pub(super) mergeable: bool,
     pub(super) enabled: bool,
+    /// Chains that the driver had made available before the ring was disabled.
+    pub(super) waiting: u16,
     /// The driver broke the rules; nothing of the ring is touched any more.
     pub(super) broken: bool,
     /// Which memory region the last address was in.
@@ -37,8 +39,10 @@ impl<L: Layout> Ring<L> {
         config: &VringConfig,
         layout: impl FnOnce(Areas<'_>, &VringConfig) -> Result<L, VringError>,
     ) -> Result<Self, VringError> {
+        let layout = layout(Areas::of(&memory), config)?;
         Ok(Self {
-            layout: layout(Areas::of(&memory), config)?,
+            waiting: if config.enabled { 0 } else { layout.waiting() },
+            layout,
             memory,
             call: config.call.clone(),
             header_bytes: if config.mergeable || config.version_1 { 12 } else { 10 },

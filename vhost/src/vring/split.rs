@@ -224,6 +224,11 @@ impl Layout for Split {
         self.available_index().load(Ordering::Relaxed) == self.next_available
     }
 
+    fn waiting(&self) -> u16 {
+        let index = self.available_index().load(Ordering::Acquire);
+        index.wrapping_sub(self.next_available).min(self.size)
+    }
+
     #[inline(always)]
     fn scout(&mut self, enough: u16, most: usize) -> Result<usize, Violation> {
         let found = usize::from(self.refresh(enough)?).min(most);

@@ -259,6 +259,22 @@ fn without_mergeable_buffers_a_frame_needs_one_chain() {
 }
 
 #[test]
+fn what_waits_in_a_ring_that_is_disabled_is_sent() {
+    let mut sender = Guest::new(128);
+    for index in 0..70 {
+        sender.transmit(index, &frame(64));
+    }
+    let config = VringConfig { enabled: false, ..sender.config() };
+    let mut disabled = bare(Vring::new(sender.memory(), &config).unwrap());
+    assert_eq!(take(&mut disabled).len(), 64);
+    assert_eq!(take(&mut disabled).len(), 6);
+    sender.transmit(70, &frame(64));
+    assert!(take(&mut disabled).is_empty());
+    assert_eq!(sender.completed().len(), 71);
+    assert_eq!(disabled.counters.discarded.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_disabled_ring_supplies_nothing_and_discards() {
     let (mut sender, mut receiver) = (Guest::new(16), Guest::new(16));
     let mut config = sender.config();
