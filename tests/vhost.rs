@@ -27,7 +27,15 @@ struct Variant {
     cores: &'static str,
     /// More of virtio-user's arguments.
     options: &'static str,
+    /// What testpmd does with frames.
+    forward: &'static [&'static str],
 }
+
+/// Each side sends what it gets to the other one's address, and a few frames to begin with.
+const ROUND: &[&str] = &["--forward-mode=mac", "--tx-first"];
+
+/// Each side sends frames of many flows, to an address that nobody has, and drops what it gets.
+const FLOWS: &[&str] = &["--forward-mode=flowgen", "--flowgen-flows=500"];
 
 impl Variant {
     fn start_switch(&self) -> Daemon {
@@ -64,8 +72,8 @@ impl Variant {
                 self.options,
             ));
         }
-        command.args(["--", "--total-num-mbufs=4096", "--auto-start", "--tx-first"]);
-        command.args(["--forward-mode=mac", "--stats-period=1"]);
+        command.args(["--", "--total-num-mbufs=4096", "--auto-start", "--stats-period=1"]);
+        command.args(self.forward);
         command.args([format!("--rxq={}", self.queues), format!("--txq={}", self.queues)]);
         // Each port sends to the other one's address.
         command.args([format!("--eth-peer=0,{}", MAC[1]), format!("--eth-peer=1,{}", MAC[0])]);
@@ -113,7 +121,8 @@ fn wait_for_frames(daemon: &Daemon, guests: &mut Process, at_least: u64) {
 }
 
 /// One queue pair, one worker, and the switch makes the sockets.
-const PLAIN: Variant = Variant { switch_serves: true, queues: 1, cores: "[1]", options: "" };
+const PLAIN: Variant =
+    Variant { switch_serves: true, queues: 1, cores: "[1]", options: "", forward: ROUND };
 
 #[test]
 fn virtio_user_connects_to_the_switch() {
@@ -128,6 +137,38 @@ fn the_switch_connects_to_virtio_user() {
 #[test]
 fn several_queue_pairs() {
     Variant { queues: 2, ..PLAIN }.frames_go_round();
+}
+
+#[test]
+fn many_flows_use_every_queue_of_a_guest() {
+    for cores in ["[1]", "[0, 1]"] {
+        let variant = Variant { queues: 3, cores, forward: FLOWS, ..PLAIN };
+        let daemon = variant.start_switch();
+        let mut guests = variant.start_guests(&daemon);
+        wait_for_frames(&daemon, &mut guests, 10_000);
+        // The frames of 500 flows are many more on one of three queues than these only if most
+        // flows are there.
+        eventually("every queue gets its share", SOON, || {
+            NAMES.iter().all(|name| {
+                let frames = frames_to(&daemon, name);
+                assert_eq!(frames.len(), 3, "{frames:?}");
+                let sum: u64 = frames.iter().sum();
+                sum > 10_000 && frames.iter().all(|frames| *frames > sum / 5)
+            })
+        });
+        for name in NAMES {
+            let vhost = daemon.show_port("vhost", name);
+            assert_eq!(vhost["last_error"], Value::Null, "{vhost}");
+        }
+    }
+}
+
+/// Frames that each queue to the guest has got.
+fn frames_to(daemon: &Daemon, name: &str) -> Vec<u64> {
+    let vhost = daemon.show_port("vhost", name);
+    let rings = vhost["rings"].as_array().expect("a list").iter();
+    let to_guest = rings.filter(|ring| ring["queue"].as_u64().is_some_and(|it| it % 2 == 0));
+    to_guest.map(|ring| ring["frames"].as_u64().expect("a count")).collect()
 }
 
 #[test]

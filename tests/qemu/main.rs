@@ -9,6 +9,7 @@ mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod outages;
+mod queues;
 mod traffic;
 mod uplink;
 
