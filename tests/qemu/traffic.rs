@@ -145,6 +145,9 @@ fn jumbo_frames_and_many_queues_on_huge_pages() {
         let ping = format!("taskset {cpu} /usr/bin/ping -q -c 20 -i 0.05 -W 5 {}", B.ip);
         a.run(&ping, SHORT).success();
     }
+    // The switch takes the ring of the flow.
+    let flows = format!("for port in {{2000..2063}}; do echo hello >/dev/udp/{}/$port; done", A.ip);
+    b.run(&flows, SHORT);
     let after = frames_by_ring(&switch, "a");
     for (ring, (before, after)) in before.iter().zip(&after).enumerate() {
         assert!(after > before, "ring {ring} of a is idle: {before} and then {after} frames");
