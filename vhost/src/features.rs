@@ -11,8 +11,22 @@
 pub mod device {
     /// Checksums are left to the device.
     pub const CSUM: u64 = 1 << 0;
+    /// The driver takes frames whose checksum was left to it.
+    pub const GUEST_CSUM: u64 = 1 << 1;
     /// The device can say which MTU to use.
     pub const MTU: u64 = 1 << 3;
+    /// The driver takes TCP over IPv4 that is not cut into segments.
+    pub const GUEST_TSO4: u64 = 1 << 7;
+    /// The driver takes TCP over IPv6 that is not cut into segments.
+    pub const GUEST_TSO6: u64 = 1 << 8;
+    /// The driver takes such frames with CWR set (RFC 3168).
+    pub const GUEST_ECN: u64 = 1 << 9;
+    /// Cutting TCP over IPv4 is left to the device.
+    pub const HOST_TSO4: u64 = 1 << 11;
+    /// Cutting TCP over IPv6 is left to the device.
+    pub const HOST_TSO6: u64 = 1 << 12;
+    /// So is that of frames with CWR set (RFC 3168).
+    pub const HOST_ECN: u64 = 1 << 13;
     /// A frame may be spread over several receive buffers.
     pub const MRG_RXBUF: u64 = 1 << 15;
     /// There is a control queue.
@@ -61,7 +75,11 @@ pub mod protocol {
 /// the address, the link status and the control queue's commands it serves itself.
 ///
 /// Not offered:
-/// * the checksum and segmentation bits, `LOG_ALL`, packed rings, `IN_ORDER`: not honoured;
+/// * `LOG_ALL`, packed rings, `IN_ORDER`: not honoured;
+/// * `CTRL_GUEST_OFFLOADS`: what a driver asks for by it while it runs, the front-end serves, and no
+///   message tells us;
+/// * `HOST_UFO`, `GUEST_UFO`, `HOST_USO`, `GUEST_USO4`, `GUEST_USO6`: Linux has given up the former,
+///   and QEMU keeps the latter from guests of vhost-user devices;
 /// * `NOTIFY_ON_EMPTY`: would oblige us to interrupt a driver that asked for silence;
 /// * `IOMMU_PLATFORM`: rings and buffers are found by guest addresses, never by IOVAs;
 /// * `MTU`: the field that it announces is in the front-end's configuration space. QEMU shows it
@@ -69,7 +87,18 @@ pub mod protocol {
 ///   the bit is offered, reads a field that it never filled in;
 /// * `STATUS`, `MAC`: the front-end's own, which it offers to the guest without asking.
 pub fn device_offer(pairs_max: u16) -> u64 {
+    // Each of the first line can be left to us, as far as it goes in software, and each of the
+    // second is a wish that we can do without.
+    let offloads = device::CSUM
+        | device::HOST_TSO4
+        | device::HOST_TSO6
+        | device::HOST_ECN
+        | device::GUEST_CSUM
+        | device::GUEST_TSO4
+        | device::GUEST_TSO6
+        | device::GUEST_ECN;
     let common = device::VERSION_1
+        | offloads
         | device::MRG_RXBUF
         | device::ANY_LAYOUT
         | device::RING_INDIRECT_DESC
@@ -207,8 +236,8 @@ mod tests {
     #[test]
     fn bits_have_the_specifications_numbers() {
         // Written as numbers on purpose: the offer is what a front-end sees on the wire.
-        assert_eq!(device_offer(1), 0x1_7822_8000);
-        assert_eq!(device_offer(2), 0x1_7862_8000);
+        assert_eq!(device_offer(1), 0x1_7822_bb83);
+        assert_eq!(device_offer(2), 0x1_7862_bb83);
         assert_eq!(protocol_offer(1), 0x1_a01c);
         assert_eq!(protocol_offer(2), 0x1_a01d);
     }

@@ -25,6 +25,7 @@ mod memory;
 pub mod message;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
+mod offload;
 mod rarp;
 pub mod session;
 pub mod socket;
@@ -38,4 +39,5 @@ pub use copy::prefetch;
 pub use device::{Device, PAIRS_MAX, QueueStatistics, RingPosition, RingViolation, RxQueue};
 pub use lock::{SpinGuard, SpinLock};
 pub use memory::{GuestMemory, MemoryError, RegionSpec};
+pub use offload::{Completion, NicOffload, Offload, Offloads, Part};
 pub use vring::{Call, CallError, RING_SIZE_MAX, Violation, Vring, VringConfig, VringError};

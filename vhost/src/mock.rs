@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::memory::{GuestMemory, RegionSpec};
+use crate::offload::Offloads;
 use crate::vring::{Vring, VringConfig};
 
 /// Where the guest sees its memory.
@@ -101,6 +102,8 @@ impl Guest {
             event_idx: false,
             mergeable: true,
             version_1: true,
+            left: Offloads::NONE,
+            accepted: Offloads::NONE,
             enabled: true,
             call: None,
         }
@@ -194,6 +197,30 @@ impl Guest {
         self.offer(index);
     }
 
+    /// Puts a net header and a frame into the buffers from `first` on, chained, and makes the chain
+    /// available. A new buffer begins at each of `cuts`, which count from the header's first byte
+    /// and ascend, and where one is full.
+    ///
+    /// # Panics
+    /// If the buffers of the ring do not hold it.
+    pub fn transmit_pieces(&mut self, first: u16, header: &[u8], frame: &[u8], cuts: &[usize]) {
+        let message = [header, frame].concat();
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        for cut in cuts.iter().copied().chain([message.len()]) {
+            let cut = cut.min(message.len());
+            pieces.extend(message[from..cut].chunks(BUFFER_STRIDE as usize));
+            from = cut;
+        }
+        for (index, piece) in (first..).zip(&pieces) {
+            let last = usize::from(index - first) + 1 == pieces.len();
+            let next = if last { 0 } else { flags::NEXT };
+            self.write(self.buffer(index), piece);
+            self.describe(index, self.buffer(index), piece.len() as u32, next, index + 1);
+        }
+        self.offer(first);
+    }
+
     /// Makes buffer `index` available for the device to write.
     pub fn supply(&mut self, index: u16, bytes: u32) {
         self.describe(index, self.buffer(index), bytes, flags::WRITE, 0);
@@ -220,17 +247,26 @@ impl Guest {
     /// # Panics
     /// If a net header says that more buffers were merged than were completed.
     pub fn received(&mut self) -> Vec<Vec<u8>> {
+        self.received_with_headers().into_iter().map(|(_, frame)| frame).collect()
+    }
+
+    /// As [`received`](Self::received), each frame with the net header before it.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn received_with_headers(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut chains = self.completed().into_iter();
         let mut frames = Vec::new();
         while let Some(first) = chains.next() {
-            let mut frame = self.read(self.buffer(first.head as u16), first.bytes as usize);
-            let merged = u16::from_le_bytes([frame[10], frame[11]]);
+            let mut header = self.read(self.buffer(first.head as u16), first.bytes as usize);
+            let merged = u16::from_le_bytes([header[10], header[11]]);
             assert!(merged >= 1, "num_buffers is never 0");
             for _ in 1..merged {
                 let next = chains.next().expect("num_buffers chains were completed");
-                frame.extend(self.read(self.buffer(next.head as u16), next.bytes as usize));
+                header.extend(self.read(self.buffer(next.head as u16), next.bytes as usize));
             }
-            frames.push(frame.split_off(12));
+            let frame = header.split_off(12);
+            frames.push((header, frame));
         }
         frames
     }

@@ -3,15 +3,15 @@
 
 use std::cell::Cell;
 
+use super::reader::Reader;
 use super::{HEAD_MAX, Segment};
 use crate::copy::copy;
+use crate::offload::{Completion, Offload, Offloads, RawHeader};
 
 /// Bytes of the two MAC addresses, behind which a tag stands (802.1Q §9.6).
 const TAG_OFFSET: usize = 12;
 /// Bytes of a tag: TPID and TCI.
 const TAG_BYTES: usize = 4;
-/// The customer tag's TPID (802.1Q §9.6, table 9-1).
-const TAG_TPID: [u8; 2] = [0x81, 0x00];
 
 /// What happens to a frame's 802.1Q tag on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(super) struct Frame {
     /// The body's place in `segments`.
     pub(super) first: u16,
     pub(super) count: u16,
+    /// What its sender left undone.
+    pub(super) offload: Offload,
     /// What the source said the frame lies in; 0 for nothing.
     pub(super) token: Cell<usize>,
 }
@@ -46,15 +48,37 @@ impl Default for Frame {
             head_bytes: 0,
             first: 0,
             count: 0,
+            offload: Offload::NONE,
             token: Cell::new(0),
+        }
+    }
+}
+
+/// What stands before a burst's frames in their buffers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lead {
+    /// Nothing.
+    Frame,
+    /// A net header of 10 or 12 bytes, by which drivers may leave us so much.
+    Header(u32, Offloads),
+}
+
+impl Lead {
+    #[inline(always)]
+    fn bytes(self) -> u32 {
+        match self {
+            Self::Frame => 0,
+            Self::Header(bytes, _) => bytes,
         }
     }
 }
 
 impl Frame {
     #[inline(always)]
-    pub(super) fn settle(&mut self, segments: &mut [Segment], skip: u32) {
+    pub(super) fn settle(&mut self, segments: &mut [Segment], lead: Lead) {
         self.token.set(0);
+        self.offload.set_none();
+        let skip = lead.bytes();
         let only = segments[usize::from(self.first)];
         if self.count == 1 && only.bytes >= skip {
             // By far the most frequent form: header and frame in one piece.
@@ -69,20 +93,40 @@ impl Frame {
             segments[usize::from(self.first)] =
                 Segment { address: start.wrapping_add(head), bytes: bytes - head as u32 };
             self.count = u16::from(bytes as usize > head);
+            if let Lead::Header(_, left) = lead {
+                // SAFETY: both forms of the header have these ten bytes, which are readable. The
+                // volatile reads take each of them once.
+                let word = unsafe { only.address.cast::<Unaligned<u64>>().read_volatile() };
+                let word = u64::from_le(word.0);
+                if !RawHeader::is_plain(word) {
+                    let at = only.address.wrapping_add(8).cast::<Unaligned<u16>>();
+                    // SAFETY: as above.
+                    let offset = unsafe { at.read_volatile() };
+                    let raw = RawHeader { word, offset: u16::from_le(offset.0) };
+                    self.offload = raw.check(&self.head[..head], bytes as usize, left);
+                }
+            }
         } else {
-            self.settle_pieces(segments, skip);
+            self.settle_pieces(segments, lead);
         }
     }
 
     #[inline(never)]
-    fn settle_pieces(&mut self, segments: &mut [Segment], skip: u32) {
-        let mut skip = skip;
+    fn settle_pieces(&mut self, segments: &mut [Segment], lead: Lead) {
+        let mut skip = lead.bytes();
+        let mut header = [0; 12];
+        let mut header_at = 0;
         let mut head = 0;
         self.bytes = self.bytes.saturating_sub(skip);
         while self.count > 0 {
             let segment = &mut segments[usize::from(self.first)];
             let skipped = skip.min(segment.bytes);
             let take = (HEAD_MAX - head).min((segment.bytes - skipped) as usize);
+            let of_header = (header.len() - header_at).min(skipped as usize);
+            // SAFETY: `of_header <= skipped` bytes of the segment are readable, and they do not
+            // pass the private array's end.
+            unsafe { copy(segment.address, header.as_mut_ptr().add(header_at), of_header) };
+            header_at += of_header;
             let start = segment.address.wrapping_add(skipped as usize);
             // SAFETY: `skipped + take` bytes of the segment are readable, and `head + take` does
             // not pass the private array's end.
@@ -98,8 +142,20 @@ impl Frame {
             self.count -= 1;
         }
         self.head_bytes = head as u16;
+        if let Lead::Header(_, left) = lead {
+            let [a, b, c, d, e, f, g, h, offset_low, offset_high, _, _] = header;
+            let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+            if !RawHeader::is_plain(word) {
+                let raw = RawHeader { word, offset: u16::from_le_bytes([offset_low, offset_high]) };
+                self.offload = raw.check(&self.head[..head], self.bytes as usize, left);
+            }
+        }
     }
 }
+
+/// A number at any address, which a volatile read takes by one load.
+#[repr(C, packed)]
+struct Unaligned<T>(T);
 
 /// One received frame.
 #[derive(Clone, Copy)]
@@ -129,6 +185,24 @@ impl<'a> FrameRef<'a> {
             TagEdit::Pop => self.bytes() - TAG_BYTES,
             TagEdit::Push(_) => self.bytes() + TAG_BYTES,
         }
+    }
+
+    /// Whether its sender left nothing undone: so for all frames that don't come from a guest.
+    #[inline(always)]
+    pub fn is_complete(&self) -> bool {
+        self.frame.offload.is_none()
+    }
+
+    /// What its sender left undone.
+    #[inline(always)]
+    pub fn offload(&self) -> Offload {
+        self.frame.offload
+    }
+
+    /// The complete frames that it becomes, leaving with `tag`: for ports that cannot do what its
+    /// sender left undone. `None` if that is not known to be done.
+    pub fn completed(&self, tag: TagEdit) -> Option<Completion<'a>> {
+        Completion::new(*self, tag)
     }
 
     /// Takes what the source said the frame lies in, or 0 if that was nothing or was taken.
@@ -191,16 +265,7 @@ impl<'a> FrameRef<'a> {
         tag: TagEdit,
         pieces: impl IntoIterator<Item = &'b mut [u8]>,
     ) -> usize {
-        let mut left = self.bytes_with(tag);
-        let mut reader = self.reader(tag);
-        for piece in pieces {
-            let take = left.min(piece.len());
-            // SAFETY: the piece is ours alone for `take` bytes, and `left` counts what the reader
-            // still has.
-            unsafe { reader.read(piece.as_mut_ptr(), take) };
-            left -= take;
-        }
-        left
+        self.reader(tag).read_to_pieces(self.bytes_with(tag), pieces)
     }
 
     /// Reads the frame, with its tag edited, piece by piece.
@@ -208,75 +273,11 @@ impl<'a> FrameRef<'a> {
         let head = self.head();
         let behind = TAG_OFFSET + TAG_BYTES;
         let (start, tag, rest) = match tag {
-            TagEdit::Keep => (head, None, &head[head.len()..]),
+            TagEdit::Keep => (&head[..0], None, head),
             TagEdit::Pop => (&head[..TAG_OFFSET], None, &head[behind..]),
             TagEdit::Push(tci) => (&head[..TAG_OFFSET], Some(tci), &head[TAG_OFFSET..]),
             TagEdit::Replace(tci) => (&head[..TAG_OFFSET], Some(tci), &head[behind..]),
         };
-        let tag_left = if tag.is_some() { TAG_BYTES } else { 0 };
-        let [high, low] = tag.unwrap_or(0).to_be_bytes();
-        let tag = [TAG_TPID[0], TAG_TPID[1], high, low];
-        Reader { start, tag, tag_left, rest, body: self.body(), body_at: 0 }
-    }
-}
-
-/// A frame as a stream of bytes, see [`FrameRef::reader`].
-pub(crate) struct Reader<'a> {
-    start: &'a [u8],
-    tag: [u8; TAG_BYTES],
-    /// Bytes of `tag` that are still to be read; 0 if none is put in.
-    tag_left: usize,
-    rest: &'a [u8],
-    body: &'a [Segment],
-    /// Bytes already read of the body's first segment.
-    body_at: usize,
-}
-
-impl Reader<'_> {
-    /// Copies the next `bytes` bytes to `target`.
-    ///
-    /// # Safety
-    /// `target` must be valid for writes of `bytes` bytes that do not overlap the frame's own
-    /// buffers, and no more bytes may be asked for in all than the frame has.
-    pub(crate) unsafe fn read(&mut self, target: *mut u8, bytes: usize) {
-        let mut target = target;
-        let mut bytes = bytes;
-        while bytes > 0 {
-            let (address, available) = if !self.start.is_empty() {
-                (self.start.as_ptr(), self.start.len())
-            } else if self.tag_left > 0 {
-                (self.tag[TAG_BYTES - self.tag_left..].as_ptr(), self.tag_left)
-            } else if !self.rest.is_empty() {
-                (self.rest.as_ptr(), self.rest.len())
-            } else {
-                let segment = self.body[0];
-                (segment.address.wrapping_add(self.body_at), segment.bytes as usize - self.body_at)
-            };
-            let take = available.min(bytes);
-            // SAFETY: `take` bytes are readable there (private memory, or a segment before its
-            // release) and writable at `target` by the caller's word.
-            unsafe {
-                copy(address, target, take);
-                target = target.add(take);
-            }
-            bytes -= take;
-            self.advance(take);
-        }
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        if !self.start.is_empty() {
-            self.start = &self.start[bytes..];
-        } else if self.tag_left > 0 {
-            self.tag_left -= bytes;
-        } else if !self.rest.is_empty() {
-            self.rest = &self.rest[bytes..];
-        } else {
-            self.body_at += bytes;
-            if self.body_at == self.body[0].bytes as usize {
-                self.body = &self.body[1..];
-                self.body_at = 0;
-            }
-        }
+        Reader::new(start, tag, rest, self.body())
     }
 }

@@ -10,12 +10,16 @@
 #![allow(unsafe_code)]
 
 mod frame;
+mod reader;
 
+pub(crate) use frame::Lead;
 pub use frame::{FrameRef, TagEdit};
+pub(crate) use reader::Reader;
 
 use std::ops::AddAssign;
 
 use crate::copy::prefetch;
+use crate::offload::Offload;
 use frame::Frame;
 
 /// The most frames in a burst. Handing cache lines between cores gets cheaper up to about this
@@ -81,6 +85,27 @@ pub struct Sent {
     pub busy: u64,
     /// Frames dropped since the pool had no buffer to copy them to.
     pub no_buffer: u64,
+    /// Frames dropped since nobody could do what their senders left undone.
+    pub unfinished: u64,
+    /// Checksums computed in software for frames that were sent.
+    pub checksums: u64,
+    /// Segments that frames were cut into in software.
+    pub segments: u64,
+}
+
+impl Sent {
+    /// Counts what software did of an `offload` for one frame that was sent.
+    #[inline]
+    pub fn completed(&mut self, offload: Offload) {
+        self.checksums += 1;
+        self.segments += u64::from(offload.is_segmented());
+    }
+
+    /// Frames of which it is known what became of them.
+    pub(crate) fn done(&self) -> u64 {
+        let dropped = self.full + self.too_big + self.busy + self.no_buffer + self.unfinished;
+        self.frames + dropped + self.down
+    }
 }
 
 impl AddAssign for Sent {
@@ -92,6 +117,9 @@ impl AddAssign for Sent {
         self.down += other.down;
         self.busy += other.busy;
         self.no_buffer += other.no_buffer;
+        self.unfinished += other.unfinished;
+        self.checksums += other.checksums;
+        self.segments += other.segments;
     }
 }
 
@@ -181,13 +209,13 @@ impl Burst {
         self.segments.truncate(mark);
     }
 
-    /// Copies the heads of all staged frames to private memory. Their first `skip` bytes, which
-    /// each of them must have, do not belong to the frames.
+    /// Copies the heads of all staged frames to private memory, and reads what stands before them,
+    /// which each of them must have.
     #[inline(always)]
-    pub(crate) fn settle(&mut self, skip: u32) {
+    pub(crate) fn settle(&mut self, lead: Lead) {
         let Self { frames, len, segments } = self;
         for frame in &mut frames[..*len] {
-            frame.settle(segments, skip);
+            frame.settle(segments, lead);
         }
     }
 
@@ -219,7 +247,7 @@ impl Burst {
         self.stage(first, bytes);
         let Self { frames, len, segments } = self;
         let frame = &mut frames[*len - 1];
-        frame.settle(segments, 0);
+        frame.settle(segments, Lead::Frame);
         frame.token.set(token);
         true
     }
@@ -235,6 +263,7 @@ impl Burst {
         frame.head[..bytes.len()].copy_from_slice(bytes);
         (frame.bytes, frame.head_bytes) = (bytes.len() as u32, bytes.len() as u16);
         (frame.first, frame.count) = (0, 0);
+        frame.offload = Offload::NONE;
         frame.token.set(0);
         self.len += 1;
         true

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{Session, SessionError};
 use crate::features::device;
 use crate::message::{Code, VringAddresses, VringDescriptor, VringState};
+use crate::offload::Offloads;
 use crate::vring::{Call, RING_SIZE_MAX, Vring, VringConfig};
 
 /// What a session knows of a ring.
@@ -191,6 +192,8 @@ impl Session {
             event_idx: features & device::RING_EVENT_IDX != 0,
             mergeable: features & device::MRG_RXBUF != 0,
             version_1: features & device::VERSION_1 != 0,
+            left: Offloads::left_by(features),
+            accepted: Offloads::accepted_by(features),
             enabled: ring.enabled,
             call: ring.call.clone(),
         })

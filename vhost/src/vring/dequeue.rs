@@ -4,7 +4,7 @@ use super::chain::{Head, INDIRECT, NEXT, WRITE, Walked};
 use super::layout::Layout;
 use super::ring::Ring;
 use super::{RingCounters, Violation, count};
-use crate::burst::{BURST_MAX, Burst, Segment};
+use crate::burst::{BURST_MAX, Burst, Lead, Segment};
 
 impl<L: Layout> Ring<L> {
     /// See [`Vring::dequeue`](super::Vring::dequeue).
@@ -19,7 +19,7 @@ impl<L: Layout> Ring<L> {
             return Ok(());
         }
         let outcome = self.stage_available(burst);
-        burst.settle(self.header_bytes);
+        burst.settle(Lead::Header(self.header_bytes, self.left));
         self.broken = outcome.is_err();
         if !self.enabled && self.waiting > 0 {
             // What the driver sent while it might is sent: a guest that uses fewer queues from now

@@ -4,8 +4,9 @@ use super::chain::{Chain, Head, INDIRECT, NEXT, Slot, WRITE, Walked};
 use super::layout::Layout;
 use super::ring::Ring;
 use super::{RingCounters, Violation, count};
-use crate::burst::{BURST_MAX, FrameRef, Frames, Sent, Staged, TagEdit};
+use crate::burst::{BURST_MAX, FrameRef, Frames, Reader, Sent, Staged, TagEdit};
 use crate::copy::{copy, prefetch_to_write};
+use crate::offload::NetHeader;
 
 /// The most buffers that one frame is spread over (`num_buffers` is 16 bits wide; a 64 KiB frame
 /// in 1500-byte buffers needs 44).
@@ -38,7 +39,7 @@ impl<L: Layout> Ring<L> {
         }
         if outcome.is_err() {
             self.broken = true;
-            sent.down = staged.len() as u64 - sent.frames - sent.full - sent.too_big;
+            sent.down = staged.len() as u64 - sent.done();
         }
         self.publish(counters);
         count(&counters.frames, sent.frames);
@@ -58,6 +59,14 @@ impl<L: Layout> Ring<L> {
         let mut used_slots = 0;
         for staged in staged {
             let frame = frames.frame(usize::from(staged.index));
+            let header = if frame.is_complete() {
+                NetHeader::PLAIN
+            } else if self.accepted.take(frame.offload()) {
+                NetHeader::passing(frame.offload(), staged.tag)
+            } else {
+                used_slots += self.complete_frame(frame, staged.tag, sent)?;
+                continue;
+            };
             let bytes = frame.bytes_with(staged.tag);
             let needed = bytes + self.header_bytes as usize;
             if used_slots < looked_up {
@@ -65,7 +74,7 @@ impl<L: Layout> Ring<L> {
                 if !slot.host.is_null() && slot.bytes as usize >= needed {
                     // SAFETY: the slot's buffer is `slot.bytes >= needed` bytes of guest memory
                     // that the ring keeps mapped.
-                    unsafe { self.fill_single(frame, staged.tag, slot.host) };
+                    unsafe { self.fill_single(frame, staged.tag, header, slot.host) };
                     self.layout.use_next(Chain { id: slot.id, places: 1 }, needed as u32);
                     used_slots += 1;
                     sent.frames += 1;
@@ -73,7 +82,7 @@ impl<L: Layout> Ring<L> {
                     continue;
                 }
             }
-            match self.fill_pieces(frame, staged.tag)? {
+            match self.fill_pieces(bytes, frame.reader(staged.tag), header)? {
                 Filled::Whole { chains } => {
                     used_slots += chains;
                     sent.frames += 1;
@@ -84,6 +93,39 @@ impl<L: Layout> Ring<L> {
             }
         }
         Ok(())
+    }
+
+    /// Sends a frame whose sender left more undone than this driver takes. Returns how many chains
+    /// it took. A frame of which a segment finds no room counts as one that found none.
+    #[cold]
+    fn complete_frame(
+        &mut self,
+        frame: FrameRef<'_>,
+        tag: TagEdit,
+        sent: &mut Sent,
+    ) -> Result<usize, Violation> {
+        let Some(mut completion) = frame.completed(tag) else {
+            sent.unfinished += 1;
+            return Ok(0);
+        };
+        let mut used = 0;
+        while let Some(part) = completion.next() {
+            match self.fill_pieces(part.bytes(), part.reader(), NetHeader::PLAIN)? {
+                Filled::Whole { chains } => used += chains,
+                Filled::Full => {
+                    sent.full += 1;
+                    return Ok(used);
+                }
+                Filled::TooBig => {
+                    sent.too_big += 1;
+                    return Ok(used);
+                }
+            }
+            sent.bytes += part.bytes() as u64;
+            sent.completed(frame.offload());
+        }
+        sent.frames += 1;
+        Ok(used)
     }
 
     /// Looks up the next `wanted` buffers ahead of their use, each step for all of them before the
@@ -119,18 +161,29 @@ impl<L: Layout> Ring<L> {
     /// # Safety
     /// `target` must be valid for writes of the header and the frame with its tag edited.
     #[inline(always)]
-    unsafe fn fill_single(&self, frame: FrameRef<'_>, tag: TagEdit, target: *mut u8) {
+    unsafe fn fill_single(
+        &self,
+        frame: FrameRef<'_>,
+        tag: TagEdit,
+        header: NetHeader,
+        target: *mut u8,
+    ) {
         // SAFETY: the caller vouches for the room.
         unsafe {
-            write_header(target, self.header_bytes, 1);
+            write_header(target, self.header_bytes, header, 1);
             frame.copy_to(tag, target.add(self.header_bytes as usize));
         }
     }
 
-    /// Spreads header and frame over as many buffers, and pieces of buffers, as it takes.
+    /// Spreads the header and the next `bytes` bytes of `reader`, which must have as many, over as
+    /// many buffers, and pieces of buffers, as it takes.
     #[inline(never)]
-    fn fill_pieces(&mut self, frame: FrameRef<'_>, tag: TagEdit) -> Result<Filled, Violation> {
-        let bytes = frame.bytes_with(tag);
+    fn fill_pieces(
+        &mut self,
+        bytes: usize,
+        reader: Reader<'_>,
+        header: NetHeader,
+    ) -> Result<Filled, Violation> {
         let needed = bytes as u64 + u64::from(self.header_bytes);
         let mut gathered = Gathered::default();
         while gathered.bytes < needed {
@@ -145,9 +198,9 @@ impl<L: Layout> Ring<L> {
                 return Ok(Filled::TooBig);
             }
         }
-        let header = header(gathered.chains as u16);
+        let header = header.bytes(gathered.chains as u16);
         // SAFETY: every piece was translated, and together they have `needed` bytes or more.
-        unsafe { scatter(&header[..self.header_bytes as usize], frame, tag, &gathered) };
+        unsafe { scatter(&header[..self.header_bytes as usize], reader, bytes, &gathered) };
 
         let mut left = needed;
         for at in 0..gathered.chains {
@@ -216,43 +269,35 @@ impl Default for Gathered {
     }
 }
 
-/// The net header (virtio 1.2 §5.1.6): no offload is in use, so only `num_buffers` is not zero.
-/// Without mergeable buffers it is 1 (§5.1.6.3.2) or, in the old short form, cut off.
-#[inline(always)]
-fn header(buffers: u16) -> [u8; 12] {
-    let mut header = [0; 12];
-    header[10..].copy_from_slice(&buffers.to_le_bytes());
-    header
-}
-
-/// Writes the [`header`] of `bytes` bytes from registers. Read back from private memory in other
+/// Writes the net header of `bytes` bytes (virtio 1.2 §5.1.6) from registers. Read back from private memory in other
 /// pieces than it was put there, it would stall every frame until the frame before has left the
 /// core.
 ///
 /// # Safety
 /// `target` must be valid for writes of `bytes` bytes, which are 10 or 12.
 #[inline(always)]
-unsafe fn write_header(target: *mut u8, bytes: u32, buffers: u16) {
+unsafe fn write_header(target: *mut u8, bytes: u32, header: NetHeader, buffers: u16) {
+    let (first, last) = header.words(buffers);
     // SAFETY: both forms are as long as `bytes` says, by the caller's word.
     unsafe {
-        target.cast::<u64>().write_unaligned(0);
+        target.cast::<u64>().write_unaligned(first.to_le());
         if bytes == 12 {
-            let buffers = u32::from(buffers) << 16;
-            target.add(8).cast::<u32>().write_unaligned(buffers.to_le());
+            target.add(8).cast::<u32>().write_unaligned(last.to_le());
         } else {
-            target.add(8).cast::<u16>().write_unaligned(0);
+            target.add(8).cast::<u16>().write_unaligned((last as u16).to_le());
         }
     }
 }
 
-/// Writes header and frame to the pieces, each of them filled before the next.
+/// Writes the header and the next `bytes` bytes of `reader` to the pieces, each of them filled
+/// before the next.
 ///
 /// # Safety
-/// The pieces must be valid for writes and together hold header and frame with its tag edited.
-unsafe fn scatter(header: &[u8], frame: FrameRef<'_>, tag: TagEdit, gathered: &Gathered) {
-    let mut header = header;
-    let mut left = frame.bytes_with(tag);
-    let mut reader = frame.reader(tag);
+/// The pieces must be valid for writes and together hold header and bytes, of which the reader
+/// must have as many.
+unsafe fn scatter(header: &[u8], reader: Reader<'_>, bytes: usize, gathered: &Gathered) {
+    let (mut header, mut reader) = (header, reader);
+    let mut left = bytes;
     for &(target, room) in &gathered.piece[..gathered.pieces] {
         let (mut target, mut room) = (target, room as usize);
         let of_header = header.len().min(room);

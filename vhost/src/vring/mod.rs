@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::burst::{Burst, Frames, Sent, Staged};
 use crate::memory::GuestMemory;
+use crate::offload::Offloads;
 use layout::Layout;
 use ring::Ring;
 use split::Split;
@@ -60,6 +61,10 @@ pub struct VringConfig {
     pub mergeable: bool,
     /// `VIRTIO_F_VERSION_1` was negotiated.
     pub version_1: bool,
+    /// What the driver may leave to us.
+    pub left: Offloads,
+    /// What may be left to the driver.
+    pub accepted: Offloads,
     /// Started but disabled rings supply nothing, and discard what is put into them from then on.
     pub enabled: bool,
     /// How to interrupt the driver; without it the driver polls.

@@ -9,6 +9,7 @@ use super::layout::Layout;
 use super::{Call, RingCounters, VringConfig, VringError, count};
 use crate::burst::BURST_MAX;
 use crate::memory::GuestMemory;
+use crate::offload::Offloads;
 
 /// A ring that runs, and the guest's memory, which it keeps mapped.
 #[derive(Debug)]
@@ -18,6 +19,9 @@ pub(super) struct Ring<L> {
     call: Option<Arc<Call>>,
     pub(super) header_bytes: u32,
     pub(super) mergeable: bool,
+    /// What the driver may leave to us, and we to it.
+    pub(super) left: Offloads,
+    pub(super) accepted: Offloads,
     pub(super) enabled: bool,
     /// Chains that the driver had made available before the ring was disabled.
     pub(super) waiting: u16,
@@ -47,6 +51,8 @@ impl<L: Layout> Ring<L> {
             call: config.call.clone(),
             header_bytes: if config.mergeable || config.version_1 { 12 } else { 10 },
             mergeable: config.mergeable,
+            left: config.left,
+            accepted: config.accepted,
             enabled: config.enabled,
             broken: false,
             hint: 0,

@@ -8,8 +8,8 @@ fn a_front_end_that_cannot_be_talked_to_is_told_why() {
     let offer = features::protocol_offer(1);
     let table: [(Request, &str); 15] = [
         (
-            Request::SetFeatures(MODERN | device::CSUM | 1 << 45),
-            "SET_FEATURES accepts what was not offered: VIRTIO_NET_F_CSUM, bit 45",
+            Request::SetFeatures(MODERN | device::LOG_ALL | 1 << 45),
+            "SET_FEATURES accepts what was not offered: VHOST_F_LOG_ALL, bit 45",
         ),
         (
             Request::SetFeatures(MODERN & !device::MRG_RXBUF),
