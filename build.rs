@@ -24,7 +24,7 @@ const FITTING: std::ops::Range<(u32, u32)> = (22, 11)..(23, 11);
 const FUNCTIONS: &[&str] = &[
     "rte_dev_(name|probe|remove)",
     "rte_eal_get_runtime_dir",
-    "rte_eth_(rx|tx)_burst",
+    "rte_eth_(rx_burst|tx_burst|tx_prepare)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|count_total|info_get|set_mtu|socket_id)",
     "rte_eth_dev_(start|stop)",
     "rte_eth_(find_next|link_get_nowait|macaddr_get|stats_get)",

@@ -50,7 +50,8 @@ impl Wire {
         let started =
             opened.configure_and_start(&config, pool).map_err(|error| error.to_string())?;
         let source = |queue| Rxq { port: id, source: Box::new(EthSource::new(queue)) };
-        let egress = EthPort::new(started.txqs, pool.clone(), started.applied.multi_segment_tx);
+        let egress = EthPort::new(started.txqs, pool.clone(), started.applied.multi_segment_tx)
+            .with_offloads(started.applied.tx_offloads);
         Ok(Opened {
             wire: Self {
                 device: opened,

@@ -60,6 +60,8 @@ drop_reasons! {
     UnknownVlan, "unknown-vlan", Ingress;
     /// An untagged frame on an uplink without a flat network.
     Untagged, "untagged", Ingress;
+    /// The guest left a checksum or the cutting into segments to the switch in a way that does not fit the frame, or that its driver did not negotiate.
+    BadOffload, "bad-offload", Ingress;
     /// The frame is longer than the network's MTU allows.
     OverMtu, "over-mtu", Ingress;
     /// The destination is behind the port that the frame came from.
@@ -78,6 +80,8 @@ drop_reasons! {
     QueueBusy, "queue-busy", Egress;
     /// The pool had no buffer for a frame to a NIC; raise dpdk.pool_frames.
     NoBuffer, "no-buffer", Egress;
+    /// The sender left a checksum to others that stands too deep in the frame to be computed for this port.
+    Unfinished, "unfinished", Egress;
 }
 
 /// One worker's counts for one port.
@@ -88,6 +92,8 @@ pub struct PortCounters {
     sent_frames: AtomicU64,
     sent_bytes: AtomicU64,
     flooded: AtomicU64,
+    checksums: AtomicU64,
+    segments: AtomicU64,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
 
@@ -104,6 +110,10 @@ pub struct PortTotals {
     pub sent_bytes: u64,
     /// Received frames that were flooded.
     pub flooded: u64,
+    /// Checksums computed in software for frames that were sent to the port.
+    pub checksums: u64,
+    /// Segments that frames were cut into in software for the port.
+    pub segments: u64,
     /// Drops by reason, in the order of [`DropReason::ALL`].
     pub drops: [u64; DropReason::ALL.len()],
 }
@@ -121,6 +131,8 @@ impl PortTotals {
         self.sent_frames += other.sent_frames;
         self.sent_bytes += other.sent_bytes;
         self.flooded += other.flooded;
+        self.checksums += other.checksums;
+        self.segments += other.segments;
         for (sum, more) in self.drops.iter_mut().zip(other.drops) {
             *sum += more;
         }
@@ -138,6 +150,8 @@ impl PortTotals {
             sent_frames: self.sent_frames - earlier.sent_frames,
             sent_bytes: self.sent_bytes - earlier.sent_bytes,
             flooded: self.flooded - earlier.flooded,
+            checksums: self.checksums - earlier.checksums,
+            segments: self.segments - earlier.segments,
             drops,
         }
     }
@@ -210,6 +224,8 @@ impl PortCounters {
             sent_frames: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             flooded: AtomicU64::new(0),
+            checksums: AtomicU64::new(0),
+            segments: AtomicU64::new(0),
             drops: Default::default(),
         }
     }
@@ -231,15 +247,20 @@ impl PortCounters {
     }
 
     #[inline(always)]
-    pub(crate) fn sent(&self, sent: vhost::Sent) {
+    pub(crate) fn sent(&self, staged: u64, sent: vhost::Sent) {
         count(&self.sent_frames, sent.frames);
         count(&self.sent_bytes, sent.bytes);
-        if sent.full | sent.too_big | sent.down | sent.busy | sent.no_buffer != 0 {
+        if sent.checksums != 0 {
+            count(&self.checksums, sent.checksums);
+            count(&self.segments, sent.segments);
+        }
+        if sent.frames != staged {
             self.dropped(DropReason::RingFull, sent.full);
             self.dropped(DropReason::BufferTooSmall, sent.too_big);
             self.dropped(DropReason::QueueDown, sent.down);
             self.dropped(DropReason::QueueBusy, sent.busy);
             self.dropped(DropReason::NoBuffer, sent.no_buffer);
+            self.dropped(DropReason::Unfinished, sent.unfinished);
         }
     }
 
@@ -251,6 +272,8 @@ impl PortCounters {
             sent_frames: read(&self.sent_frames),
             sent_bytes: read(&self.sent_bytes),
             flooded: read(&self.flooded),
+            checksums: read(&self.checksums),
+            segments: read(&self.segments),
             drops: std::array::from_fn(|at| read(&self.drops[at])),
         }
     }

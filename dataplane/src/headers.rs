@@ -95,15 +95,24 @@ pub struct Headers {
     pub source: Mac,
     /// The first tag, if the frame begins with one.
     pub tag: Option<Tag>,
-    /// The frame's length in bytes.
+    /// The frame's length in bytes, or that of the longest one that it is to be cut into.
     pub bytes: usize,
 }
 
 impl Headers {
-    /// Reads them. Fails on frames that end before their payload begins.
+    /// Reads them. Fails on frames that end before their payload begins, and on those whose sender
+    /// left undone what nobody can do.
     #[inline(always)]
     pub fn parse(frame: FrameRef<'_>) -> Result<Self, DropReason> {
-        Self::parse_head(frame.head(), frame.bytes())
+        let mut bytes = frame.bytes();
+        if !frame.is_complete() {
+            let offload = frame.offload();
+            if offload.is_impossible() {
+                return Err(DropReason::BadOffload);
+            }
+            bytes = offload.wire_bytes(bytes);
+        }
+        Self::parse_head(frame.head(), bytes)
     }
 
     /// As [`parse`](Self::parse), from the first bytes of a frame of `bytes` bytes.

@@ -59,7 +59,7 @@ impl Outbox {
                 Some(Some(egress)) => egress.send(worker, frames, staged),
                 _ => vhost::Sent { down: staged.len() as u64, ..vhost::Sent::default() },
             };
-            counters.of(port).sent(sent);
+            counters.of(port).sent(staged.len() as u64, sent);
         }
     }
 }

@@ -17,7 +17,14 @@ pub fn ports(views: &[PortView], wide: bool) -> String {
     }
     columns.extend([">RECEIVED", ">SENT", ">DROPPED"]);
     if wide {
-        columns.extend([">FLOODED", ">RX-BYTES", ">TX-BYTES", "ATTACHED-TO"]);
+        columns.extend([
+            ">FLOODED",
+            ">CHECKSUMS",
+            ">SEGMENTS",
+            ">RX-BYTES",
+            ">TX-BYTES",
+            "ATTACHED-TO",
+        ]);
     }
     columns.push("REASON");
     let mut table = Table::new(&columns, "there are no ports; add one by `viaduct port add`");
@@ -51,6 +58,8 @@ pub fn ports(views: &[PortView], wide: bool) -> String {
             let socket = view.socket.as_ref().map(|socket| socket.display().to_string());
             cells.extend([
                 count(view.flooded_frames),
+                count(view.software_checksums),
+                count(view.software_segments),
                 bytes(view.received_bytes),
                 bytes(view.sent_bytes),
                 socket.or(view.device.clone()).unwrap_or_default(),

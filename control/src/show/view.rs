@@ -77,6 +77,11 @@ pub struct PortView {
     pub dropped_frames: u64,
     /// Frames received from it that were flooded.
     pub flooded_frames: u64,
+    /// Checksums computed in software for frames sent to it, which its driver or device cannot
+    /// compute.
+    pub software_checksums: u64,
+    /// Segments that frames were cut into in software for it.
+    pub software_segments: u64,
     /// Addresses that are learned behind it now.
     pub learned: u32,
 }

@@ -297,6 +297,8 @@ impl Switch {
             sent_bytes: totals.sent_bytes,
             dropped_frames: totals.drops.iter().sum(),
             flooded_frames: totals.flooded,
+            software_checksums: totals.checksums,
+            software_segments: totals.segments,
             learned: self.fdb.addresses_of(id),
             ..view
         }
@@ -363,6 +365,8 @@ fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
         sent_bytes: 0,
         dropped_frames: 0,
         flooded_frames: 0,
+        software_checksums: 0,
+        software_segments: 0,
         learned: 0,
     }
 }

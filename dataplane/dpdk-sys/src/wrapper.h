@@ -31,6 +31,18 @@ int viaduct_eal_init(int argc, char **argv);
 /* rte_errno of the calling thread; a thread-local that Rust cannot name. */
 int viaduct_errno(void);
 
+/* Asks the device for offloads; the lengths are bit-fields in a union, which Rust has no names for. */
+static inline void viaduct_mbuf_leave(struct rte_mbuf *mbuf, uint64_t flags, uint64_t l2_len,
+				      uint64_t l3_len, uint64_t l4_len, uint16_t segment)
+{
+	mbuf->ol_flags |= flags;
+	mbuf->tx_offload = 0;
+	mbuf->l2_len = l2_len;
+	mbuf->l3_len = l3_len;
+	mbuf->l4_len = l4_len;
+	mbuf->tso_segsz = segment;
+}
+
 static const uint16_t VIADUCT_MAX_PORTS = RTE_MAX_ETHPORTS;
 static const uint32_t VIADUCT_MAX_LCORES = RTE_MAX_LCORE;
 static const uint16_t VIADUCT_MEMPOOL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
@@ -42,8 +54,19 @@ static const uint32_t VIADUCT_MAX_SEGMENTS = RTE_MBUF_MAX_NB_SEGS;
 static const uint64_t VIADUCT_MBUF_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
 static const uint64_t VIADUCT_MBUF_INDIRECT = RTE_MBUF_F_INDIRECT;
 
+static const uint64_t VIADUCT_MBUF_TX_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t VIADUCT_MBUF_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
+static const uint64_t VIADUCT_MBUF_TX_IP_CHECKSUM = RTE_MBUF_F_TX_IP_CKSUM;
+static const uint64_t VIADUCT_MBUF_TX_TCP_CHECKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t VIADUCT_MBUF_TX_UDP_CHECKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
+static const uint64_t VIADUCT_MBUF_TX_TCP_SEGMENTS = RTE_MBUF_F_TX_TCP_SEG;
+
 static const uint64_t VIADUCT_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t VIADUCT_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+static const uint64_t VIADUCT_TX_IPV4_CHECKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t VIADUCT_TX_TCP_CHECKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+static const uint64_t VIADUCT_TX_UDP_CHECKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+static const uint64_t VIADUCT_TX_TCP_SEGMENTS = RTE_ETH_TX_OFFLOAD_TCP_TSO;
 static const uint64_t VIADUCT_RSS_HASHES = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 static const uint32_t VIADUCT_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint32_t VIADUCT_SPEED_NONE = RTE_ETH_SPEED_NUM_NONE;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::ethdev::{Device, control};
-use super::{EthDev, EthError, Mempool, RxQueue, TxQueue, errno_name};
+use super::{EthDev, EthError, Mempool, RxQueue, TxOffloads, TxQueue, errno_name};
 
 /// What is asked of a device.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub struct Applied {
     pub scattered_rx: bool,
     /// Frames of several segments may be sent.
     pub multi_segment_tx: bool,
+    /// Checksums and segmentation that can be left to the device.
+    pub tx_offloads: TxOffloads,
     /// One sentence for each wish that was not met in full.
     pub shortfalls: Vec<String>,
 }
@@ -107,6 +109,7 @@ impl EthDev {
         let mut applied = plan(&info, config, pool.data_room()).map_err(|(field, reason)| {
             EthError::Config { device: device.name().to_owned(), field, reason }
         })?;
+        applied.tx_offloads = TxOffloads::wanted(&info, device.driver());
         device.adjust_descriptors(config, &mut applied)?;
         device.configure(&info, &applied)?;
         if !device.pools.iter().any(|known| known.is(pool)) {
@@ -283,6 +286,7 @@ fn plan(
         mtu_enforced: false,
         promiscuous: false,
         scattered_rx: can_scatter && mtu > fits,
+        tx_offloads: TxOffloads::default(),
         multi_segment_tx: info.tx_offload_capa & dpdk_sys::VIADUCT_TX_MULTI_SEGS != 0,
         shortfalls,
     })
@@ -305,7 +309,8 @@ fn rx_offloads(applied: &Applied) -> u64 {
 }
 
 fn tx_offloads(applied: &Applied) -> u64 {
-    if applied.multi_segment_tx { dpdk_sys::VIADUCT_TX_MULTI_SEGS } else { 0 }
+    let multi_segment = if applied.multi_segment_tx { dpdk_sys::VIADUCT_TX_MULTI_SEGS } else { 0 };
+    multi_segment | applied.tx_offloads.bits()
 }
 
 #[cfg(test)]

@@ -254,6 +254,10 @@ impl Device {
         &self.name
     }
 
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
     /// The NUMA node as DPDK counts it, -1 for any.
     pub fn socket(&self) -> i32 {
         // SAFETY: reads DPDK's table; an unused port would only give an error.

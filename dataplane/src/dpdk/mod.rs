@@ -30,6 +30,7 @@ mod ethdev;
 mod log;
 mod mbuf;
 mod mempool;
+mod offload;
 mod queue;
 mod thread;
 mod vlan;
@@ -40,6 +41,7 @@ pub use error::{EalError, EthError, PoolError, ProbeError};
 pub use ethdev::{EthDev, EthStats, Link};
 pub use mbuf::{Mbuf, Segments, free_bulk};
 pub use mempool::Mempool;
+pub use offload::{Leave, TxOffloads};
 pub use queue::{RxQueue, TxQueue};
 pub use thread::RegisteredThread;
 

@@ -90,6 +90,12 @@ impl TxQueue {
         }
     }
 
+    /// The numbers of device and queue, for DPDK.
+    #[inline]
+    pub(super) fn numbers(&self) -> (u16, u16) {
+        (self.port, self.queue)
+    }
+
     /// The name of the device.
     pub fn device(&self) -> &str {
         self.device.name()

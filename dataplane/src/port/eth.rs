@@ -3,13 +3,19 @@
 //! Receiving copies a frame's head to private memory and leaves the body in its mbuf. Sending
 //! copies a guest's frame into a new mbuf, once; a frame that came from another NIC and goes
 //! nowhere else is handed on in the mbuf that it came in, without a copy.
+//!
+//! What a guest left undone of a frame is left to the device if that can do it, and done while the
+//! frame is copied if not.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 
-use vhost::{BURST_MAX, Burst, FrameRef, Frames, Segment, Sent, Source, SpinLock, Staged, TagEdit};
+use vhost::{
+    BURST_MAX, Burst, FrameRef, Frames, NicOffload, Segment, Sent, Source, SpinLock, Staged,
+    TagEdit,
+};
 
-use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue, free_bulk};
+use crate::dpdk::{Leave, Mbuf, Mempool, RxQueue, TxOffloads, TxQueue, free_bulk};
 use crate::port::TxPort;
 
 /// 802.1Q's TPID.
@@ -96,11 +102,14 @@ pub struct EthPort {
     lanes: Box<[SpinLock<Lane>]>,
     pool: Mempool,
     multi_segment: bool,
+    offloads: TxOffloads,
 }
 
 struct Lane {
     queue: TxQueue,
     frames: Vec<Mbuf>,
+    /// Something is left to the device of one of the frames.
+    unprepared: bool,
 }
 
 impl EthPort {
@@ -111,8 +120,17 @@ impl EthPort {
     /// If there is no queue.
     pub fn new(queues: Vec<TxQueue>, pool: Mempool, multi_segment: bool) -> Self {
         assert!(!queues.is_empty(), "a started device has a transmit queue");
-        let lane = |queue| SpinLock::new(Lane { queue, frames: Vec::with_capacity(BURST_MAX) });
-        Self { lanes: queues.into_iter().map(lane).collect(), pool, multi_segment }
+        let lane = |queue| {
+            let frames = Vec::with_capacity(BURST_MAX);
+            SpinLock::new(Lane { queue, frames, unprepared: false })
+        };
+        let lanes = queues.into_iter().map(lane).collect();
+        Self { lanes, pool, multi_segment, offloads: TxOffloads::default() }
+    }
+
+    /// With what the device was started to do itself.
+    pub fn with_offloads(self, offloads: TxOffloads) -> Self {
+        Self { offloads, ..self }
     }
 
     /// The frame as an mbuf: its own, or a copy.
@@ -126,20 +144,141 @@ impl EthPort {
             }
             return Err(Unsendable::NoBuffer);
         }
-        let bytes = frame.bytes_with(staged.tag);
-        if !self.multi_segment && bytes > usize::from(self.pool.data_room()) {
-            return Err(Unsendable::TooBig);
-        }
-        let mut mbuf = self.pool.alloc_frame(bytes).ok_or(Unsendable::NoBuffer)?;
+        let mut mbuf = self.empty(frame.bytes_with(staged.tag))?;
         let beyond = frame.copy_to_pieces(staged.tag, mbuf.segments_mut());
         debug_assert_eq!(beyond, 0, "the mbuf was made for this length");
         Ok(mbuf)
     }
+
+    /// An mbuf of this length, to be written.
+    #[inline]
+    fn empty(&self, bytes: usize) -> Result<Mbuf, Unsendable> {
+        if !self.multi_segment && bytes > usize::from(self.pool.data_room()) {
+            return Err(Unsendable::TooBig);
+        }
+        self.pool.alloc_frame(bytes).ok_or(Unsendable::NoBuffer)
+    }
+
+    /// Sends a frame whose sender left something undone: as it is, if the device can do it.
+    #[inline(never)]
+    fn send_unfinished(
+        &self,
+        lane: &mut Lane,
+        frame: FrameRef<'_>,
+        tag: TagEdit,
+        sent: &mut Sent,
+    ) -> Result<(), Unsendable> {
+        let offload = frame.offload();
+        let leave = offload.for_nic(frame.head(), tag).map(leave);
+        // A frame to be cut is longer than a buffer as a rule.
+        let fits =
+            self.multi_segment || frame.bytes_with(tag) <= usize::from(self.pool.data_room());
+        if let Some(leave) = leave.filter(|leave| fits && self.offloads.take(leave)) {
+            let mut mbuf = self.empty(frame.bytes_with(tag))?;
+            frame.copy_to_pieces(tag, mbuf.segments_mut());
+            if mbuf.leave(&leave, self.offloads) {
+                lane.unprepared = true;
+                lane.push(mbuf, sent);
+                return Ok(());
+            }
+        }
+        let mut completion = frame.completed(tag).ok_or(Unsendable::Unfinished)?;
+        if !offload.is_segmented() {
+            if let Some(part) = completion.next() {
+                let mut mbuf = self.empty(part.bytes())?;
+                part.copy_to_pieces(mbuf.segments_mut());
+                sent.completed(offload);
+                lane.push(mbuf, sent);
+            }
+            return Ok(());
+        }
+        // The segments of one frame are sent by themselves, so that it is known whether all of
+        // them were.
+        lane.flush(sent);
+        let mut of_segments = Sent::default();
+        let mut made = 0;
+        let mut outcome = Ok(());
+        while let Some(part) = completion.next() {
+            let mut mbuf = match self.empty(part.bytes()) {
+                Ok(mbuf) => mbuf,
+                Err(reason) => {
+                    outcome = Err(reason);
+                    break;
+                }
+            };
+            part.copy_to_pieces(mbuf.segments_mut());
+            sent.completed(offload);
+            lane.push(mbuf, &mut of_segments);
+            made += 1;
+            if lane.frames.len() == BURST_MAX {
+                lane.flush(&mut of_segments);
+                if of_segments.frames < made {
+                    break;
+                }
+            }
+        }
+        lane.flush(&mut of_segments);
+        sent.bytes += of_segments.bytes;
+        outcome?;
+        if of_segments.frames == made {
+            sent.frames += 1
+        } else {
+            sent.full += 1
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    #[inline]
+    fn push(&mut self, mbuf: Mbuf, sent: &mut Sent) {
+        sent.bytes += mbuf.len() as u64;
+        self.frames.push(mbuf);
+    }
+
+    /// Hands over what was pushed, and frees what the device does not take.
+    #[inline]
+    fn flush(&mut self, sent: &mut Sent) {
+        if std::mem::take(&mut self.unprepared) {
+            self.prepare(sent);
+        }
+        let Self { queue, frames, .. } = self;
+        sent.frames += queue.tx_burst(frames) as u64;
+        sent.full += frames.len() as u64;
+        sent.bytes -= bytes(frames);
+        free_bulk(frames);
+    }
+
+    #[cold]
+    fn prepare(&mut self, sent: &mut Sent) {
+        let Self { queue, frames, .. } = self;
+        let mut fit = 0;
+        loop {
+            fit += queue.prepare(&mut frames[fit..]);
+            if fit == frames.len() {
+                return;
+            }
+            let unfit = frames.remove(fit);
+            sent.bytes -= unfit.len() as u64;
+            sent.unfinished += 1;
+        }
+    }
+}
+
+fn bytes(frames: &[Mbuf]) -> u64 {
+    frames.iter().map(|mbuf| mbuf.len() as u64).sum()
+}
+
+fn leave(offload: NicOffload) -> Leave {
+    let NicOffload { ipv6, udp, link_bytes, network_bytes, transport_bytes, segment_bytes } =
+        offload;
+    Leave { ipv6, udp, link_bytes, network_bytes, transport_bytes, segment_bytes }
 }
 
 enum Unsendable {
     NoBuffer,
     TooBig,
+    Unfinished,
 }
 
 /// Edits the tag where the frame lies; `false` if its buffer has no room for one.
@@ -162,21 +301,21 @@ impl TxPort for EthPort {
             sent.busy = staged.len() as u64;
             return sent;
         };
-        let Lane { queue, frames: out } = &mut *lane;
         for staged in staged {
-            match self.mbuf(frames.frame(usize::from(staged.index)), staged) {
-                Ok(mbuf) => {
-                    sent.bytes += mbuf.len() as u64;
-                    out.push(mbuf);
-                }
+            let frame = frames.frame(usize::from(staged.index));
+            let outcome = if frame.is_complete() {
+                self.mbuf(frame, staged).map(|mbuf| lane.push(mbuf, &mut sent))
+            } else {
+                self.send_unfinished(&mut lane, frame, staged.tag, &mut sent)
+            };
+            match outcome {
+                Ok(()) => {}
                 Err(Unsendable::NoBuffer) => sent.no_buffer += 1,
                 Err(Unsendable::TooBig) => sent.too_big += 1,
+                Err(Unsendable::Unfinished) => sent.unfinished += 1,
             }
         }
-        sent.frames = queue.tx_burst(out) as u64;
-        sent.full = out.len() as u64;
-        sent.bytes -= out.iter().map(|mbuf| mbuf.len() as u64).sum::<u64>();
-        free_bulk(out);
+        lane.flush(&mut sent);
         sent
     }
 }

@@ -137,6 +137,8 @@ pub fn port(port: PortRef, kind: PortKind, network: Option<NetworkRef>) -> PortV
         sent_bytes: 128,
         dropped_frames: 3,
         flooded_frames: 4,
+        software_checksums: 6,
+        software_segments: 7,
         learned: 5,
     }
 }
