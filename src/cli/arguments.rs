@@ -220,7 +220,7 @@ pub struct NetworkAdd {
     /// Its UUID. Default: a new one
     #[arg(long)]
     pub uuid: Option<NetworkUuid>,
-    /// The largest payload of a frame in octets, 68 to 9216. Default: 1500
+    /// The largest payload of a frame in octets, 68 to 65535. Default: 1500
     #[arg(long, value_name = "OCTETS")]
     pub mtu: Option<u16>,
     /// Learn no addresses: only the ports' own are known

@@ -8,6 +8,7 @@
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
+mod offloads;
 mod outages;
 mod queues;
 mod traffic;

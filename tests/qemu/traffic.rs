@@ -35,7 +35,7 @@ fn guests_of_a_network_talk_and_networks_are_apart() {
 
     reaches(&a, B.ip);
     reaches(&b, A.ip);
-    assert!(throughput(&a, &b, B.ip, 1) > 0.0);
+    assert!(throughput(&a, &b, B.ip, 1, 3) > 0.0);
 
     // The twin has the address that A talks to, and hears none of it.
     let heard = "cat /sys/class/net/eth0/statistics/rx_packets";
@@ -139,7 +139,7 @@ fn jumbo_frames_and_many_queues_on_huge_pages() {
         // The payload of an IPv4 packet of 9000 octets, whole and in one frame.
         from.run(&format!("ping -q -c 5 -i 0.1 -W 5 -s 8972 -M do {to}"), SHORT).success();
     }
-    assert!(throughput(&a, &b, B.ip, 2) > 0.0);
+    assert!(throughput(&a, &b, B.ip, 2, 3) > 0.0);
     // The driver takes the ring of the CPU that it sends on.
     for cpu in ["1", "2"] {
         let ping = format!("taskset {cpu} /usr/bin/ping -q -c 20 -i 0.05 -W 5 {}", B.ip);
@@ -178,11 +178,17 @@ fn frames_by_ring(switch: &Daemon, name: &str) -> Vec<u64> {
 
 /// Sends by TCP for some seconds and returns what the receiver measured, in bit/s.
 #[track_caller]
-fn throughput(from: &Guest, to: &Guest, address: &str, streams: u32) -> f64 {
+pub(crate) fn throughput(
+    from: &Guest,
+    to: &Guest,
+    address: &str,
+    streams: u32,
+    seconds: u32,
+) -> f64 {
     to.run("iperf3 --server --one-off --daemon", SHORT).success();
     let client = format!(
         "for try in 1 2 3 4 5; do \
-           iperf3 --client {address} --time 3 --parallel {streams} --json >/tmp/iperf3 && break; \
+           iperf3 --client {address} --time {seconds} --parallel {streams} --json >/tmp/iperf3 && break; \
            sleep 1; done; cat /tmp/iperf3"
     );
     let text = from.run(&client, Duration::from_secs(90)).success();

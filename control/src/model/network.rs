@@ -22,7 +22,7 @@ pub struct Network {
     pub segment: Segment,
     /// The largest payload of a frame, in octets: what guests may set as MTU.
     #[serde(default = "default_mtu")]
-    #[schemars(range(min = 68, max = 9216))]
+    #[schemars(range(min = 68, max = 65535))]
     pub mtu: u16,
     /// Whether the network learns where addresses are from the frames it sees. Without, only the
     /// ports' own addresses are known.
@@ -76,8 +76,9 @@ impl Network {
     fn read(mut fields: Fields<'_>) -> Option<Network> {
         let name = fields.text("name");
         let segment = Segment::read(&mut fields);
-        // 68: the least that IPv4 needs (RFC 791). 9216: the largest that NICs commonly take.
-        let mtu = fields.number("mtu", 68..=9216).unwrap_or(Network::MTU);
+        // 68: the least that IPv4 needs (RFC 791). 65535: the most that it can say, and that a guest's
+        // device can be told; what a physnet carries limits networks that are on one.
+        let mtu = fields.number("mtu", 68..=65535).unwrap_or(Network::MTU);
         let learning = fields.flag("learning").unwrap_or(true);
         let flooding = fields.flag("flooding").unwrap_or(true);
         fields.finish();

@@ -94,7 +94,7 @@ fn bad_networks_are_refused_with_all_that_is_wrong() {
                     "x: physnet: `a b` is not the name of a physnet; write 1 to 63 letters, digits, \
                  `.`, `_` or `-`, the first a letter or digit",
                     "x: vlan: `100` is not a whole number; write a whole number from 1 to 4094",
-                    "x: mtu: 10 is too small; write a whole number from 68 to 9216",
+                    "x: mtu: 10 is too small; write a whole number from 68 to 65535",
                     "x: learning: `no` is neither true nor false; write true or false, without quotes",
                     "x: colour: is not a field of a network of type `vlan`; remove it, or use one of: \
                  name, type, physnet, vlan, mtu, learning, flooding",
@@ -111,14 +111,14 @@ fn bad_networks_are_refused_with_all_that_is_wrong() {
                 r#"{"type":"local","physnet":"p","mtu":1.5,"name":7}"#,
                 &[
                     "x: name: 7 is not text; write 1 to 255 printable characters",
-                    "x: mtu: 1.5 is not a whole number; write a whole number from 68 to 9216",
+                    "x: mtu: 1.5 is not a whole number; write a whole number from 68 to 65535",
                     "x: physnet: is not a field of a network of type `local`; remove it, or use one \
                  of: name, type, mtu, learning, flooding",
                 ],
             ),
             (
                 r#"{"type":"local","mtu":-5}"#,
-                &["x: mtu: -5 is too small; write a whole number from 68 to 9216"],
+                &["x: mtu: -5 is too small; write a whole number from 68 to 65535"],
             ),
         ],
     );
