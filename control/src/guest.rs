@@ -96,6 +96,8 @@ pub(crate) struct GuestSocket {
 struct Shared {
     status: Mutex<GuestStatus>,
     session: Mutex<Option<Session>>,
+    /// See [`GuestOptions::mtu`]; its network may get another one.
+    mtu: Mutex<Option<u16>>,
 }
 
 impl GuestSocket {
@@ -109,6 +111,7 @@ impl GuestSocket {
                 last_error: None,
             }),
             session: Mutex::new(None),
+            mtu: Mutex::new(options.mtu),
         });
         let backoff = Backoff::new(vhost.reconnect_min_ms, vhost.reconnect_max_ms);
         // The configuration was judged when it was loaded; a user that has gone since is no owner.
@@ -177,7 +180,7 @@ impl GuestSocket {
 
     /// One session, from its first message to its end.
     async fn run(&mut self, connection: Connection, listener: Option<&UnixListener>) {
-        let options = SessionOptions { mtu_max: self.options.mtu };
+        let options = SessionOptions { mtu_max: *self.shared.mtu.lock() };
         *self.shared.session.lock() = Some(Session::new(Arc::clone(&self.device), options));
         {
             let mut status = self.shared.status.lock();
@@ -293,6 +296,14 @@ impl GuestSocket {
 }
 
 impl GuestHandle {
+    /// Changes the largest MTU that the guest may be told, from its next word on.
+    pub(crate) fn limit_mtu(&self, max: Option<u16>) {
+        *self.shared.mtu.lock() = max;
+        if let Some(session) = self.shared.session.lock().as_mut() {
+            session.limit_mtu(max);
+        }
+    }
+
     /// How far the guest has come.
     pub(crate) fn status(&self) -> GuestStatus {
         self.shared.status.lock().clone()

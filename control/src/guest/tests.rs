@@ -157,6 +157,27 @@ async fn server_mode_takes_one_guest_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_guest_may_be_told_the_mtu_that_its_network_has_now() {
+    let port = Port::new();
+    let handle = port.serve(true);
+    until_reason(&handle, "waiting for the guest's process").await;
+    handle.limit_mtu(Some(1500));
+    let mut front_end = Connection::connect(&port.path()).unwrap();
+    let _memory = start(&mut front_end).await;
+    let acknowledge = 1 << 3;
+    front_end.send(&Request::SetProtocolFeatures(acknowledge).encode(false)).unwrap();
+    for (limit, status) in [(None, 1), (Some(9000), 0), (Some(8999), 1)] {
+        if limit.is_some() {
+            handle.limit_mtu(limit);
+        }
+        front_end.send(&Request::NetSetMtu(9000).encode(true)).unwrap();
+        let reply = until("a reply", || front_end.try_receive().unwrap()).await;
+        assert_eq!(reply.payload, u64::to_le_bytes(status), "with {limit:?}");
+    }
+    handle.close().await;
+}
+
+#[tokio::test]
 async fn a_broken_ring_ends_its_session() {
     let port = Port::new();
     let handle = port.serve(true);

@@ -130,6 +130,7 @@ impl Switch {
         let departing = self.renumber_domains(&desired);
         self.desired = desired;
         self.add_ports();
+        self.limit_mtus();
 
         // Whatever goes is gone from the workers' view before anything of it is taken apart.
         if !closing.is_empty() || !departing.is_empty() || !moved.is_empty() {

@@ -102,6 +102,17 @@ impl Switch {
         }
     }
 
+    /// Lets guests be told the MTU that their networks have now.
+    pub(super) fn limit_mtus(&self) {
+        for (uuid, live) in &self.ports {
+            let network = self.desired.ports.get(uuid).map(|port| port.network);
+            let network = network.and_then(|network| self.desired.networks.get(&network));
+            if let Link::Guest { socket, .. } = &live.link {
+                socket.limit_mtu(network.map(|network| network.mtu));
+            }
+        }
+    }
+
     /// Opens whatever waits for it and whose time has come. Returns whether anything was opened.
     pub(super) async fn open_waiting(&mut self) -> bool {
         let mut any = self.open_uplinks().await;

@@ -101,6 +101,11 @@ impl Session {
         }
     }
 
+    /// Changes [`SessionOptions::mtu_max`]. What the guest was told before it goes on believing.
+    pub fn limit_mtu(&mut self, max: Option<u16>) {
+        self.options.mtu_max = max;
+    }
+
     /// The device that it drives.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
