@@ -9,7 +9,7 @@ use crate::contest::Plan;
 use crate::guest::Pages;
 use crate::machine::Cores;
 use crate::scenario::Scenario;
-use crate::switch::CONTENDERS;
+use crate::switch::Contender;
 
 /// Guest to guest throughput of vhost-user switches, as ratios to dpdk-testpmd, taken in one run.
 #[derive(Debug, Parser)]
@@ -31,9 +31,9 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// A switch to compare with testpmd; may be repeated. Without, `copy`, and `viaduct` if its
-    /// program is given.
-    #[arg(long, value_name = "NAME")]
+    /// A switch to compare with testpmd; may be repeated. NAME=PATH is the Viaduct in that program,
+    /// so that several can be compared. Without, `copy`, and `viaduct` if its program is given.
+    #[arg(long, value_name = "NAME[=PATH]")]
     pub switch: Vec<String>,
 
     /// Viaduct's program.
@@ -71,6 +71,10 @@ pub struct Arguments {
     /// … both guests send.
     #[arg(long)]
     pub both_ways: bool,
+
+    /// … the number of frames that a guest sends at once.
+    #[arg(long, value_name = "NUMBER")]
+    pub burst: Option<u16>,
 
     /// … the number of ports, two of which are busy.
     #[arg(long, value_name = "NUMBER")]
@@ -119,12 +123,14 @@ impl Arguments {
             contenders.push("copy".to_owned());
             contenders.extend(self.viaduct.as_ref().map(|_| "viaduct".to_owned()));
         }
-        for name in &contenders {
-            ensure!(
-                CONTENDERS.contains(&name.as_str()),
-                "there is no switch {name:?}: choose from {}",
-                CONTENDERS.join(", ")
-            );
+        let contenders = contenders
+            .iter()
+            .map(|text| Contender::new(text, self.viaduct.as_deref()))
+            .collect::<Result<Vec<_>>>()?;
+        for (index, contender) in contenders.iter().enumerate() {
+            let name = &contender.name;
+            let twice = contenders[..index].iter().any(|other| other.name == *name);
+            ensure!(!twice, "two switches are called {name}: give them different names");
         }
         let make = if self.quick { Plan::quick } else { Plan::thorough };
         let mut plan = make(contenders, cores, self.pages);
@@ -142,6 +148,7 @@ impl Arguments {
             flows: self.flows.unwrap_or(base.flows.max(addresses)),
             addresses,
             both_ways: self.both_ways,
+            burst: self.burst.unwrap_or(base.burst),
             ports: self.ports.unwrap_or(base.ports),
             ring: self.ring.unwrap_or(base.ring),
             large_buffers: self.large_buffers,
@@ -152,6 +159,7 @@ impl Arguments {
             || self.flows.is_some()
             || self.addresses.is_some()
             || self.both_ways
+            || self.burst.is_some()
             || self.ports.is_some()
             || self.ring.is_some()
             || self.large_buffers
@@ -187,6 +195,24 @@ mod tests {
     fn addresses_bring_their_flows() {
         let scenarios = parse(&["--addresses", "50"]).scenarios().expect("possible");
         assert_eq!((scenarios[0].addresses, scenarios[0].flows), (50, 50));
+    }
+
+    #[test]
+    fn several_programs_of_viaduct_can_be_compared() {
+        let switches = |words: &[&str]| {
+            let plan = parse(words).plan()?;
+            anyhow::Ok(plan.contenders.into_iter().map(|one| one.name).collect::<Vec<_>>())
+        };
+        let named = switches(&["--switch", "old=/a", "--switch", "copy", "--switch", "new=/b"]);
+        assert_eq!(named.expect("three names"), ["old", "copy", "new"]);
+        assert_eq!(switches(&["--viaduct", "/a"]).expect("the default"), ["copy", "viaduct"]);
+        let both = switches(&["--viaduct", "/a", "--switch", "viaduct", "--switch", "old=/b"]);
+        assert_eq!(both.expect("two names"), ["viaduct", "old"]);
+        for wrong in ["copy=/a", "testpmd=/a", "=/a", "new="] {
+            assert!(switches(&["--switch", wrong]).is_err(), "{wrong}");
+        }
+        let twice = switches(&["--switch", "new=/a", "--switch", "new=/b"]).expect_err("one name");
+        assert!(twice.to_string().contains("new"), "{twice}");
     }
 
     #[test]

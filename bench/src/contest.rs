@@ -5,7 +5,6 @@
 //! beforehand and wait, stopped, for their turns, which are short, many, and taken alternately, so
 //! that what is compared ran within a fraction of a second.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -19,7 +18,7 @@ use crate::guest::Pages;
 use crate::machine::Cores;
 use crate::outcome::{Entrant, Outcome, State, Turn};
 use crate::scenario::{Guests, Scenario};
-use crate::switch::{self, Bed, Switch, Testpmd};
+use crate::switch::{Bed, Contender, Switch, Testpmd};
 
 /// How often in a scenario, and for how long, both cores sleep to be moved closer to each other.
 const NAPS: u32 = 20;
@@ -30,8 +29,8 @@ const STALLS: usize = 3;
 /// How the bench is run, for all scenarios the same.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
-    /// Names of the switches beside the reference.
-    pub contenders: Vec<String>,
+    /// The switches beside the reference.
+    pub contenders: Vec<Contender>,
     /// Turns of each contender, each between two of the reference.
     pub rounds: u32,
     /// Length of a turn.
@@ -44,25 +43,24 @@ pub struct Plan {
 
 impl Plan {
     /// Enough turns to be believed: about 20 s a scenario with two contenders.
-    pub fn thorough(contenders: Vec<String>, cores: Cores, pages: Pages) -> Self {
+    pub fn thorough(contenders: Vec<Contender>, cores: Cores, pages: Pages) -> Self {
         let span = Span { settle: Duration::from_millis(40), measured: Duration::from_millis(160) };
         Self { contenders, rounds: 20, span, cores, pages }
     }
 
     /// Enough to see that everything works: about 4 s a scenario, most of it starting switches.
-    pub fn quick(contenders: Vec<String>, cores: Cores, pages: Pages) -> Self {
+    pub fn quick(contenders: Vec<Contender>, cores: Cores, pages: Pages) -> Self {
         let span = Span { settle: Duration::from_millis(20), measured: Duration::from_millis(60) };
         Self { contenders, rounds: 3, span, cores, pages }
     }
 }
 
-/// Measures one scenario. `viaduct` is the path of Viaduct's program, if it takes part.
-pub fn hold(scenario: &Scenario, plan: &Plan, viaduct: Option<&Path>) -> Result<Outcome> {
-    let generator = Generator::new(scenario.both_ways);
+/// Measures one scenario.
+pub fn hold(scenario: &Scenario, plan: &Plan) -> Result<Outcome> {
+    let generator = Generator::new(scenario);
     let mut stages = vec![Stage::set(Box::new(Testpmd::new()), scenario, plan, &generator)?];
-    for name in &plan.contenders {
-        let switch = switch::make(name, viaduct)?;
-        stages.push(Stage::set(switch, scenario, plan, &generator)?);
+    for contender in &plan.contenders {
+        stages.push(Stage::set(contender.switch(), scenario, plan, &generator)?);
     }
     let mut timeline = Timeline::begin(plan, generator)?;
     timeline.turn(0, &mut stages)?;
@@ -180,7 +178,7 @@ impl Stage {
     /// Nothing came in most of a turn: finds out whether anything comes at all. That happens to a
     /// switch whose core was taken by something else, and is forgiven a few times.
     fn note_stall(&mut self, generator: &Generator, run: &Run) -> Result<()> {
-        let name = self.switch.name();
+        let name = self.switch.name().to_owned();
         let delay = generator.await_recovery(&mut self.guests).and_then(|delay| {
             ensure!(self.stalls_seconds.len() < STALLS, "that has happened {STALLS} times before");
             Ok(delay)

@@ -13,16 +13,18 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::guest::{Faults, Guest};
 use crate::machine;
-use crate::scenario::Guests;
+use crate::scenario::{Guests, Scenario};
 
-/// Frames that a guest sends at once.
-const SEND_BURST: usize = 32;
+/// Frames that a guest sends at once before the measurement.
+const WARM_UP_BURST: usize = 32;
 /// Frames that a guest takes at once.
 const RECEIVE_BURST: usize = 64;
 /// Length of a window.
 const WINDOW: Duration = Duration::from_millis(5);
-/// Polls of the busy guests for each poll of the others.
-const BYSTANDER_INTERVAL: u32 = 1024;
+/// Polls of the busy guests between two looks at the clock, which costs as much as several polls.
+const CLOCK_INTERVAL: u32 = 32;
+/// Looks at the clock for each poll of the guests that are not busy.
+const BYSTANDER_INTERVAL: u32 = 32;
 /// Between bursts of the warm-up: slow enough (0.6 million frames a second) for a switch that
 /// learns on a slow path.
 const WARM_UP_GAP: Duration = Duration::from_micros(50);
@@ -72,12 +74,15 @@ pub struct Run {
 pub struct Generator {
     clock: Clock,
     both_ways: bool,
+    /// Frames that a guest sends at once.
+    burst: usize,
 }
 
 impl Generator {
     /// A generator for the calling thread, which should be bound to a core.
-    pub fn new(both_ways: bool) -> Self {
-        Self { clock: Clock::of_machine(), both_ways }
+    pub fn new(scenario: &Scenario) -> Self {
+        let Scenario { both_ways, burst, .. } = *scenario;
+        Self { clock: Clock::of_machine(), both_ways, burst: usize::from(burst) }
     }
 
     /// Waits until the switch forwards both ways, then sends every flow twice each way, the answers
@@ -147,14 +152,31 @@ impl Generator {
         let (mut window_began, mut window_end) = (began, began + window_ticks);
         let mut arrived_before = arrived(guests);
         let (mut now, mut idle_ticks) = (began, 0);
-        let mut until_bystanders = BYSTANDER_INTERVAL;
+        // The end of the last poll that found nothing; 0 if the last poll found something.
+        let mut idle_since = 0;
+        let (mut until_clock, mut until_bystanders) = (CLOCK_INTERVAL, BYSTANDER_INTERVAL);
         while now < end {
-            let mut work = offer(&mut guests.a);
+            let mut work = offer(&mut guests.a, self.burst);
             work += guests.b.receive(RECEIVE_BURST);
             if self.both_ways {
-                work += offer(&mut guests.b);
+                work += offer(&mut guests.b, self.burst);
                 work += guests.a.receive(RECEIVE_BURST);
             }
+            if work > 0 {
+                idle_since = 0;
+            } else {
+                // Who has nothing to do has time for the clock.
+                let turn = self.clock.now();
+                if idle_since != 0 {
+                    idle_ticks += turn - idle_since;
+                }
+                idle_since = turn;
+            }
+            until_clock -= 1;
+            if until_clock > 0 {
+                continue;
+            }
+            until_clock = CLOCK_INTERVAL;
             until_bystanders -= 1;
             if until_bystanders == 0 {
                 until_bystanders = BYSTANDER_INTERVAL;
@@ -163,10 +185,7 @@ impl Generator {
                     guest.receive(RECEIVE_BURST);
                 }
             }
-            let earlier = std::mem::replace(&mut now, self.clock.now());
-            if work == 0 {
-                idle_ticks += now - earlier;
-            }
+            now = self.clock.now();
             if now >= window_end {
                 let arrived_now = arrived(guests);
                 let seconds = self.clock.seconds(now - window_began);
@@ -216,7 +235,7 @@ impl Generator {
                 from.sender.sent()
             );
             from.transmit.reclaim();
-            from.send(SEND_BURST);
+            from.send(WARM_UP_BURST);
             let next = Instant::now() + WARM_UP_GAP;
             while Instant::now() < next {
                 to.receive(RECEIVE_BURST);
@@ -290,12 +309,12 @@ impl Totals {
 /// Takes back what the switch is done with and sends a burst once there is room for a whole one, as
 /// a saturated guest does. Returns 0 if there was nothing to do.
 #[inline(always)]
-fn offer(guest: &mut Guest) -> usize {
+fn offer(guest: &mut Guest, burst: usize) -> usize {
     let reclaimed = guest.transmit.reclaim();
-    if guest.transmit.room() < SEND_BURST {
+    if guest.transmit.room() < burst {
         return reclaimed;
     }
-    reclaimed + guest.send(SEND_BURST)
+    reclaimed + guest.send(burst)
 }
 
 fn arrived(guests: &Guests) -> u64 {

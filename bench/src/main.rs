@@ -61,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     for (index, scenario) in scenarios.iter().enumerate() {
         let place = format!("{} of {}", index + 1, scenarios.len());
         eprintln!("{place}: scenario {} ({})", scenario.name, scenario.describe());
-        match contest::hold(scenario, &plan, arguments.viaduct.as_deref()) {
+        match contest::hold(scenario, &plan) {
             Ok(outcome) => outcomes.push(outcome),
             Err(error) => {
                 machine::check_interrupt()?;

@@ -219,13 +219,7 @@ mod tests {
     fn report(faults: Faults, round_trips_ns: [f64; 3]) -> Report {
         let span = Span { settle: Duration::ZERO, measured: Duration::from_millis(50) };
         let cores = Cores { generator: 0, switch: 1 };
-        let plan = Plan {
-            contenders: vec!["copy".to_owned()],
-            rounds: 1,
-            span,
-            cores,
-            pages: Pages::Auto,
-        };
+        let plan = Plan { contenders: Vec::new(), rounds: 1, span, cores, pages: Pages::Auto };
         let turn = |entrant: usize, mpps: f64, idle: f64| Turn {
             entrant,
             round_trip_ns: [Some(round_trips_ns[0]), Some(round_trips_ns[1 + entrant])],

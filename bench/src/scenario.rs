@@ -25,6 +25,8 @@ pub struct Scenario {
     pub addresses: u32,
     /// Whether B sends as well; rates are then sums.
     pub both_ways: bool,
+    /// Frames that a guest sends at once.
+    pub burst: u16,
     /// Descriptors in each ring.
     pub ring: u16,
     /// Ports of the switch, two of which are busy.
@@ -36,7 +38,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// One way, one flow, one address each, two ports, rings of 1024.
+    /// One way in bursts of 32, one flow, one address each, two ports, rings of 1024.
     pub fn one_way(name: &str, frame_bytes: usize) -> Self {
         Self {
             name: name.to_owned(),
@@ -44,6 +46,7 @@ impl Scenario {
             flows: 1,
             addresses: 1,
             both_ways: false,
+            burst: 32,
             ring: 1024,
             ports: 2,
             large_buffers: false,
@@ -61,6 +64,7 @@ impl Scenario {
             base("9000", 9000),
             Self { large_buffers: true, ..base("9000-whole", 9000) },
             Self { both_ways: true, ..base("64-both", 64) },
+            Self { burst: 64, ..base("64-burst64", 64) },
             Self { both_ways: true, ..base("1500-both", 1500) },
             Self { flows: 1_000, ..base("64-flows1k", 64) },
             Self { flows: 100_000, ..base("64-flows100k", 64) },
@@ -99,6 +103,10 @@ impl Scenario {
             "scenario {name}: a ring has a power of two of descriptors, 64 to 32768"
         );
         ensure!(
+            (1..=self.ring).contains(&self.burst),
+            "scenario {name}: a burst has at least one frame, and no more than a ring has descriptors"
+        );
+        ensure!(
             (2..=MOST_PORTS).contains(&self.ports),
             "scenario {name}: a switch has 2 to {MOST_PORTS} ports"
         );
@@ -122,6 +130,9 @@ impl Scenario {
         }
         if self.ports > 2 {
             text += &format!(", {} ports", self.ports);
+        }
+        if self.burst != 32 {
+            text += &format!(", bursts of {}", self.burst);
         }
         if self.ring != 1024 {
             text += &format!(", rings of {}", self.ring);
@@ -233,6 +244,8 @@ mod tests {
             Scenario { frame_bytes: 65_001, ..base() },
             Scenario { addresses: 2, ..base() },
             Scenario { ring: 1000, ..base() },
+            Scenario { burst: 0, ..base() },
+            Scenario { ring: 256, burst: 257, ..base() },
             Scenario { ports: 1, ..base() },
             Scenario { frame_bytes: 9000, mergeable: false, ..base() },
         ] {

@@ -8,6 +8,7 @@ mod judge;
 mod memory;
 mod receive;
 mod ring;
+mod rota;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use nix::sys::eventfd::EventFd;
 
 use super::judge::Judge;
 use super::ring::{Descriptor, NO_INTERRUPT, Ring, WRITE};
+use super::rota::{Return, Rota};
 use super::slots::{HEADER_BYTES, Header, Slots};
 use super::transmit::Bell;
 use crate::frame::{HEAD_BYTES, Head};
@@ -50,25 +51,22 @@ impl Received<'_> {
     }
 }
 
-/// In place of a poll's number: the descriptor is not the switch's.
-const OURS: u64 = u64::MAX;
-
 /// A receive ring with one buffer for each descriptor, all of them always offered.
+///
+/// A buffer's descriptor is written once and for all: what is offered again is the same place.
 #[derive(Debug)]
 pub struct Receive {
     ring: Ring,
     slots: Slots,
     bell: Bell,
     mergeable: bool,
-    /// Chains offered so far, modulo 2^16.
-    offered: u16,
-    /// Chains taken back so far, modulo 2^16.
-    taken: u16,
-    /// Counts polls that found something, from 1.
+    /// What a poll takes back it lends again only at its end, so that a buffer that one poll finds
+    /// used twice does not pass for one that was offered again.
+    rota: Rota,
+    /// Used entries seen so far, modulo 2^16.
+    seen: u16,
+    /// Counts polls that found something.
     polls: u64,
-    /// In which poll each descriptor was offered to the switch; [`OURS`] if it has come back. Not a
-    /// flag, or a buffer that one poll finds used twice would pass for one that was offered again.
-    lent: Box<[u64]>,
     /// The second and further pieces of the frame in hand, kept to spare an allocation a frame.
     more: Vec<Piece>,
     violations: u64,
@@ -79,21 +77,27 @@ impl Receive {
     pub fn new(ring: Ring, slots: Slots, kick: EventFd, mergeable: bool) -> Self {
         ring.available_flags.release(NO_INTERRUPT);
         let size = ring.size;
-        let mut receive = Self {
+        let length = slots.stride() as u32;
+        for slot in 0..size {
+            let address = slots.guest_address(slot);
+            let descriptor = Descriptor { address, length, flags: WRITE, next: 0 };
+            ring.descriptors.store(usize::from(slot), descriptor.words());
+            ring.available.store(usize::from(slot), slot);
+        }
+        let mut rota = Rota::new(size);
+        rota.lend(usize::from(size));
+        ring.available_index.release(rota.lent());
+        Self {
             ring,
             slots,
             bell: Bell::new(kick),
             mergeable,
-            offered: 0,
-            taken: 0,
+            rota,
+            seen: 0,
             polls: 0,
-            lent: vec![OURS; usize::from(size)].into_boxed_slice(),
             more: Vec::with_capacity(usize::from(size)),
             violations: 0,
-        };
-        (0..size).for_each(|slot| receive.offer(slot));
-        receive.ring.available_index.release(receive.offered);
-        receive
+        }
     }
 
     /// What wakes the switch.
@@ -116,29 +120,28 @@ impl Receive {
     #[inline(always)]
     pub fn poll(&mut self, most: usize, judge: &mut Judge) -> usize {
         self.bell.ring_if_wanted(&self.ring);
-        let ready = self.ring.used_index.acquire().wrapping_sub(self.taken);
+        let ready = self.ring.used_index.acquire().wrapping_sub(self.seen);
         if ready == 0 {
             return 0;
         }
-        if ready > self.ring.size {
-            // More than the ring has: the index jumped, and no entry can be believed.
+        if usize::from(ready) > self.rota.outstanding() {
+            // More than we ever lent: the index jumped, and no entry can be believed.
             self.violations += 1;
             return 0;
         }
         self.polls += 1;
         // All of the burst's lines are on their way from the switch's core before the first is used.
         for ahead in 0..most.min(usize::from(ready)) {
-            let id = self.ring.used.load(usize::from(self.taken) + ahead).id;
-            let slot = id as u16 & (self.ring.size - 1);
-            self.slots.prefetch(slot);
-            self.ring.descriptors.prefetch_write(usize::from(slot));
+            let id = self.ring.used.load(usize::from(self.seen) + ahead).id;
+            self.slots.prefetch(id as u16 & (self.ring.size - 1));
         }
         let (mut left, mut frames) = (ready, 0);
         while left > 0 && frames < most {
             left -= self.take_frame(left, judge);
             frames += 1;
         }
-        self.ring.available_index.release(self.offered);
+        self.rota.lend(self.rota.room());
+        self.ring.available_index.release(self.rota.lent());
         self.bell.offered();
         frames
     }
@@ -150,15 +153,11 @@ impl Receive {
         let Some(first) = self.take_buffer() else { return 1 };
         let (header, head) = self.slots.read_head(first.slot);
         let mut entries = 1;
-        self.more.clear();
         if header.num_buffers != 1 && self.mergeable {
             entries = self.take_more(first, header.num_buffers, left);
         }
-        judge.judge(&Received { header, head, first, more: &self.more, slots: &self.slots });
-        self.offer(first.slot);
-        for index in 0..self.more.len() {
-            self.offer(self.more[index].slot);
-        }
+        let more = &self.more[..usize::from(entries) - 1];
+        judge.judge(&Received { header, head, first, more, slots: &self.slots });
         entries
     }
 
@@ -169,13 +168,14 @@ impl Receive {
         let entries = buffers.clamp(1, left);
         // All buffers of a frame become visible together (virtio 1.2 §5.1.6.4.1).
         self.violations += u64::from(entries != buffers);
-        let mut last = Some(first);
+        self.more.clear();
+        let mut last = first;
         for _ in 1..entries {
             // All but the last are filled up (§5.1.6.4.1).
-            self.violations +=
-                u64::from(last.is_some_and(|last| last.bytes != self.slots.stride()));
-            last = self.take_buffer();
-            self.more.extend(last);
+            self.violations += u64::from(last.bytes != self.slots.stride());
+            // What is not a buffer has no bytes, so that the frame's length comes out wrong.
+            last = self.take_buffer().unwrap_or(Piece { slot: 0, bytes: 0 });
+            self.more.push(last);
         }
         entries
     }
@@ -183,28 +183,25 @@ impl Receive {
     /// Takes the next used entry, unless it is nonsense.
     #[inline(always)]
     fn take_buffer(&mut self) -> Option<Piece> {
-        let used = self.ring.used.load(usize::from(self.taken));
-        self.taken = self.taken.wrapping_add(1);
+        let used = self.ring.used.load(usize::from(self.seen));
+        self.seen = self.seen.wrapping_add(1);
         let bytes = used.length as usize;
-        match self.lent.get_mut(used.id as usize) {
-            Some(lent) if *lent < self.polls && bytes <= self.slots.stride() => *lent = OURS,
-            _ => {
-                // The buffer is not offered again: which one the switch meant is not known.
+        let slot = match self.rota.take_back(used.id) {
+            Return::InTurn(slot) => slot,
+            Return::OutOfTurn(slot, places) => {
+                self.ring.offer_again(&self.rota, places);
+                slot
+            }
+            Return::Unknown => {
+                // Nothing is offered again for it: which buffer the switch meant is not known.
                 self.violations += 1;
                 return None;
             }
+        };
+        if bytes > self.slots.stride() {
+            self.violations += 1;
+            return None;
         }
-        Some(Piece { slot: used.id as u16, bytes })
-    }
-
-    #[inline(always)]
-    fn offer(&mut self, slot: u16) {
-        let address = self.slots.guest_address(slot);
-        let length = self.slots.stride() as u32;
-        let descriptor = Descriptor { address, length, flags: WRITE, next: 0 };
-        self.ring.descriptors.store(usize::from(slot), descriptor.words());
-        self.ring.available.store(usize::from(self.offered), slot);
-        self.offered = self.offered.wrapping_add(1);
-        self.lent[usize::from(slot)] = self.polls;
+        Some(Piece { slot, bytes })
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use super::memory::{GuestMemory, Plain, Table, Word};
+use super::rota::Rota;
 
 /// The descriptor continues in the one that `next` names.
 pub const NEXT: u16 = 1;
@@ -127,6 +128,14 @@ impl Ring {
             used_index: Word::new(memory, layout.used + 2)?,
             used: Table::new(memory, layout.used + 4, entries)?,
         })
+    }
+
+    /// Writes the available ring's entries at two places of the circle that have changed. The
+    /// device has read both entries, as it has used a buffer from the later one.
+    pub fn offer_again(&self, rota: &Rota, places: [u16; 2]) {
+        for place in places {
+            self.available.store(usize::from(place), rota.at(place));
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! The driver's side of a transmit ring.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::eventfd::EventFd;
 
 use super::ring::{Descriptor, NO_INTERRUPT, NO_NOTIFY, Ring};
+use super::rota::{Return, Rota};
 use super::slots::{HEADER_BYTES, Slots};
 use crate::frame::{HEAD_BYTES, Head, Stamp, Stream};
 
@@ -48,21 +48,19 @@ impl Sender {
 }
 
 /// A transmit ring with one buffer for each descriptor, one descriptor for each frame.
+///
+/// A buffer has a place and a descriptor of its own for good, so a descriptor is only written when
+/// the frame's length differs from that of the buffer's last one.
 #[derive(Debug)]
 pub struct Transmit {
     ring: Ring,
     slots: Slots,
     bell: Bell,
-    /// Header and frame.
-    buffer_bytes: u32,
-    /// Chains offered so far, modulo 2^16.
-    offered: u16,
-    /// Chains taken back so far, modulo 2^16.
-    reclaimed: u16,
-    /// Descriptors that are ours, the longest unused first, as a driver with a free list has them.
-    free: VecDeque<u16>,
-    /// Which descriptors are the switch's.
-    lent: Box<[bool]>,
+    rota: Rota,
+    /// Used entries seen so far, modulo 2^16.
+    seen: u16,
+    /// What each descriptor says of its length, header included.
+    lengths: Box<[u32]>,
     violations: u64,
 }
 
@@ -73,15 +71,14 @@ impl Transmit {
         for slot in 0..ring.size {
             stream.body(slot, &mut body);
             slots.write(slot, HEADER_BYTES + HEAD_BYTES, &body);
+            ring.available.store(usize::from(slot), slot);
         }
         ring.available_flags.release(NO_INTERRUPT);
         Self {
             bell: Bell::new(kick),
-            buffer_bytes: (HEADER_BYTES + stream.frame_bytes()) as u32,
-            offered: 0,
-            reclaimed: 0,
-            free: (0..ring.size).collect(),
-            lent: vec![false; usize::from(ring.size)].into_boxed_slice(),
+            rota: Rota::new(ring.size),
+            seen: 0,
+            lengths: vec![0; usize::from(ring.size)].into_boxed_slice(),
             violations: 0,
             ring,
             slots,
@@ -100,13 +97,13 @@ impl Transmit {
 
     /// Frames that the switch has not finished with, as of the last [`Self::reclaim`].
     pub fn outstanding(&self) -> usize {
-        usize::from(self.ring.size) - self.free.len()
+        self.rota.outstanding()
     }
 
     /// Frames that can be sent now, as of the last [`Self::reclaim`].
     #[inline(always)]
     pub fn room(&self) -> usize {
-        self.free.len()
+        self.rota.room()
     }
 
     /// Takes back the buffers that the switch is done with, and wakes it if it sleeps over what was
@@ -114,21 +111,19 @@ impl Transmit {
     #[inline(always)]
     pub fn reclaim(&mut self) -> usize {
         self.bell.ring_if_wanted(&self.ring);
-        let ready = self.ring.used_index.acquire().wrapping_sub(self.reclaimed);
+        let ready = self.ring.used_index.acquire().wrapping_sub(self.seen);
         if usize::from(ready) > self.outstanding() {
             // More than we ever lent: the index jumped, and no entry can be believed.
             self.violations += 1;
             return 0;
         }
         for _ in 0..ready {
-            let id = self.ring.used.load(usize::from(self.reclaimed)).id as usize;
-            self.reclaimed = self.reclaimed.wrapping_add(1);
-            match self.lent.get_mut(id) {
-                Some(lent) if *lent => {
-                    *lent = false;
-                    self.free.push_back(id as u16);
-                }
-                _ => self.violations += 1,
+            let id = self.ring.used.load(usize::from(self.seen)).id;
+            self.seen = self.seen.wrapping_add(1);
+            match self.rota.take_back(id) {
+                Return::InTurn(_) => {}
+                Return::OutOfTurn(_, places) => self.ring.offer_again(&self.rota, places),
+                Return::Unknown => self.violations += 1,
             }
         }
         usize::from(ready)
@@ -137,26 +132,35 @@ impl Transmit {
     /// Sends up to `most` frames, as far as buffers are free. Returns how many.
     #[inline(always)]
     pub fn send(&mut self, most: usize, sender: &mut Sender) -> usize {
-        let burst = most.min(self.free.len());
-        // The switch has read all these lines, so they must be taken back before they are written.
-        for &slot in self.free.iter().take(burst) {
-            self.slots.prefetch_write(slot);
-            self.ring.descriptors.prefetch_write(usize::from(slot));
+        let burst = most.min(self.rota.room());
+        if burst == 0 {
+            return 0;
         }
-        for slot in self.free.drain(..burst) {
+        let length = (HEADER_BYTES + sender.stream.frame_bytes()) as u32;
+        for ahead in 0..burst {
+            let slot = self.rota.next(ahead);
             self.slots.write_head(slot, &sender.next(slot));
-            let address = self.slots.guest_address(slot);
-            let descriptor = Descriptor { address, length: self.buffer_bytes, flags: 0, next: 0 };
-            self.ring.descriptors.store(usize::from(slot), descriptor.words());
-            self.ring.available.store(usize::from(self.offered), slot);
-            self.offered = self.offered.wrapping_add(1);
-            self.lent[usize::from(slot)] = true;
+            if self.lengths[usize::from(slot)] != length {
+                self.describe(slot, length);
+            }
         }
-        if burst > 0 {
-            self.ring.available_index.release(self.offered);
-            self.bell.offered();
+        self.rota.lend(burst);
+        self.ring.available_index.release(self.rota.lent());
+        self.bell.offered();
+        // The switch has read the lines that the next burst will be written to. They are asked back
+        // now, so that they come while this core does something else.
+        for ahead in 0..most.min(self.rota.room()) {
+            self.slots.prefetch_write(self.rota.next(ahead));
         }
         burst
+    }
+
+    #[inline(never)]
+    fn describe(&mut self, slot: u16, length: u32) {
+        let address = self.slots.guest_address(slot);
+        let descriptor = Descriptor { address, length, flags: 0, next: 0 };
+        self.ring.descriptors.store(usize::from(slot), descriptor.words());
+        self.lengths[usize::from(slot)] = length;
     }
 }
 

@@ -51,7 +51,7 @@ impl Copy {
 }
 
 impl Switch for Copy {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         BOUND
     }
 
@@ -162,6 +162,11 @@ impl Device {
         let burst = ready.min(BURST);
         let mut room = to.receive.available_index.acquire().wrapping_sub(to.filled);
         self.prefetch(burst);
+        to.prefetch_buffers(burst.min(room));
+        // Eight to a line.
+        for ahead in (0..usize::from(burst)).step_by(8) {
+            self.transmit.used.prefetch_write(usize::from(self.transmitted) + ahead);
+        }
         let mut sent = 0;
         while sent < burst {
             let chain = self.transmit.available.load(usize::from(self.transmitted));
@@ -191,6 +196,22 @@ impl Device {
                 self.memory.prefetch(offset);
                 self.memory.prefetch(offset + 64);
             }
+        }
+    }
+
+    /// Takes the lines of the next receive buffers, and of their used entries, from the guest's core
+    /// before they are written: stores become visible in order, so one that waits holds up all.
+    fn prefetch_buffers(&self, burst: u16) {
+        for ahead in 0..usize::from(burst) {
+            let place = usize::from(self.filled) + ahead;
+            let id = self.receive.available.load(place);
+            let words = self.receive.descriptors.load(usize::from(id));
+            let address = Descriptor::from_words(words).address;
+            if let Some(offset) = self.memory.offset_of(address, HEADER_BYTES) {
+                self.memory.prefetch_write(offset);
+                self.memory.prefetch_write(offset + 64);
+            }
+            self.receive.used.prefetch_write(place);
         }
     }
 

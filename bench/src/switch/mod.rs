@@ -1,7 +1,7 @@
 //! The switches under test: how each is started, attached, paused and ended.
 //!
 //! A switch is a process with sockets (or, for the bound, a thread without). To add one, implement
-//! [`Switch`] and name it in [`make`].
+//! [`Switch`] and name it in [`Contender`].
 
 mod copy;
 mod process;
@@ -11,12 +11,13 @@ mod viaduct;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 
 use crate::front_end::{FrontEnd, Listener};
 use crate::guest::Guest;
 use crate::machine::Cores;
-use crate::outcome::BOUND;
+use crate::outcome::{BOUND, REFERENCE};
 use crate::scenario::{Guests, Scenario};
 
 pub use copy::Copy;
@@ -78,7 +79,7 @@ fn started(mut front_end: FrontEnd, guest: &Guest) -> Result<FrontEnd> {
 /// A switch under test. Dropping it ends it.
 pub trait Switch {
     /// What the report calls it.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// How many ports it is given for a scenario; one that cannot switch between more takes two.
     fn ports(&self, scenario: &Scenario) -> u16 {
@@ -107,19 +108,69 @@ pub trait Switch {
     }
 }
 
-/// The names that [`make`] knows, all switches but the reference.
-pub const CONTENDERS: [&str; 3] = [BOUND, "viaduct", testpmd::AGAIN];
+/// The names that [`Contender::new`] knows, all switches but the reference.
+pub const CONTENDERS: [&str; 3] = [BOUND, VIADUCT, testpmd::AGAIN];
 
-/// The switch of that name. `viaduct` is the path of Viaduct's program, if there is one.
-pub fn make(name: &str, viaduct: Option<&Path>) -> Result<Box<dyn Switch>> {
-    match name {
-        BOUND => Ok(Box::new(Copy::new())),
-        testpmd::AGAIN => Ok(Box::new(Testpmd::again())),
-        "viaduct" => {
-            let program =
-                viaduct.context("switch viaduct: give its program with --viaduct PATH")?;
-            Ok(Box::new(Viaduct::new(program.to_owned())))
+/// The name of Viaduct's program of the command line.
+pub const VIADUCT: &str = "viaduct";
+
+/// A switch to compare with the reference; not started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Contender {
+    /// What the report calls it.
+    pub name: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    Copy,
+    TestpmdAgain,
+    Viaduct { program: PathBuf },
+}
+
+impl Contender {
+    /// The switch that `text` means: a name of [`CONTENDERS`], or `NAME=PATH`, which calls the
+    /// Viaduct in that program so. `viaduct` is the path of the program without a name of its own,
+    /// if there is one.
+    pub fn new(text: &str, viaduct: Option<&Path>) -> Result<Self> {
+        if let Some((name, program)) = text.split_once('=') {
+            ensure!(
+                !name.is_empty() && !program.is_empty(),
+                "switch {text:?}: write NAME=PATH, with a name of your own for the program"
+            );
+            ensure!(
+                name == VIADUCT || (name != REFERENCE && !CONTENDERS.contains(&name)),
+                "switch {text:?}: {name} is another switch's name; choose one of your own"
+            );
+            return Ok(Self::viaduct(name, Path::new(program)));
         }
-        _ => anyhow::bail!("there is no switch {name:?}: choose from {}", CONTENDERS.join(", ")),
+        let kind = match text {
+            BOUND => Kind::Copy,
+            testpmd::AGAIN => Kind::TestpmdAgain,
+            VIADUCT => {
+                let program =
+                    viaduct.context("switch viaduct: give its program with --viaduct PATH")?;
+                return Ok(Self::viaduct(VIADUCT, program));
+            }
+            _ => bail!("there is no switch {text:?}: choose from {}", CONTENDERS.join(", ")),
+        };
+        Ok(Self { name: text.to_owned(), kind })
+    }
+
+    fn viaduct(name: &str, program: &Path) -> Self {
+        Self { name: name.to_owned(), kind: Kind::Viaduct { program: program.to_owned() } }
+    }
+
+    /// The switch.
+    pub fn switch(&self) -> Box<dyn Switch> {
+        match &self.kind {
+            Kind::Copy => Box::new(Copy::new()),
+            Kind::TestpmdAgain => Box::new(Testpmd::again()),
+            Kind::Viaduct { program } => {
+                Box::new(Viaduct::new(self.name.clone(), program.to_owned()))
+            }
+        }
     }
 }

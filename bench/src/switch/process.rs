@@ -22,19 +22,14 @@ const LOG_LINES: usize = 15;
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    name: &'static str,
+    name: String,
     log: PathBuf,
     command: String,
 }
 
 impl Process {
     /// Starts a command with both cores allowed, its output in a log in `directory`.
-    pub fn start(
-        name: &'static str,
-        mut command: Command,
-        directory: &Path,
-        cores: Cores,
-    ) -> Result<Self> {
+    pub fn start(name: &str, mut command: Command, directory: &Path, cores: Cores) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let errors = output.try_clone().context("a second handle to the log")?;
@@ -56,7 +51,7 @@ impl Process {
         let child = command.spawn().with_context(|| format!("starting {name}: {line}"))?;
         // Without the priority results are noisier, which their spread shows.
         let _ = machine::raise_group(child.id());
-        Ok(Self { child, name, log, command: line })
+        Ok(Self { child, name: name.to_owned(), log, command: line })
     }
 
     /// The command line.

@@ -42,7 +42,7 @@ impl Testpmd {
 }
 
 impl Switch for Testpmd {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.name
     }
 

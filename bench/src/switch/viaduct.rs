@@ -26,20 +26,21 @@ const MEMORY_MIB: u64 = 64;
 /// Viaduct's daemon, if it was started.
 #[derive(Debug)]
 pub struct Viaduct {
+    name: String,
     program: PathBuf,
     process: Option<Process>,
 }
 
 impl Viaduct {
-    /// The daemon in that program; not started yet.
-    pub fn new(program: PathBuf) -> Self {
-        Self { program, process: None }
+    /// The daemon in that program, under a name for the report; not started yet.
+    pub fn new(name: String, program: PathBuf) -> Self {
+        Self { name, program, process: None }
     }
 }
 
 impl Switch for Viaduct {
-    fn name(&self) -> &'static str {
-        "viaduct"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn start(&mut self, bed: &Bed<'_>, guests: &Guests) -> Result<Vec<FrontEnd>> {
