@@ -21,7 +21,7 @@ use crate::burst::{BURST_MAX, Burst, Frames, Sent, Source, Staged};
 use crate::lock::SpinLock;
 use crate::rarp;
 use crate::spread::Spread;
-use crate::vring::{RingCounters, Violation, Vring, count};
+use crate::vring::{RingCounters, RingPosition, Violation, Vring, count};
 
 /// How often a worker looks at a ring that another thread holds before it drops the frames meant
 /// for it. A burst takes a few microseconds; this is some tens.
@@ -56,15 +56,6 @@ pub struct RingViolation {
     pub violation: Violation,
 }
 
-/// Where a ring stood when it was stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingPosition {
-    /// Next entry of the available ring (vhost-user: `GET_VRING_BASE`).
-    pub next_available: u16,
-    /// Next entry of the used ring.
-    pub next_used: u16,
-}
-
 /// Counts of one ring since the device was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStatistics {
@@ -86,11 +77,6 @@ const ANNOUNCE: u64 = 1 << 48;
 
 /// The most queue pairs of a device: as many as a word has bits.
 pub const PAIRS_MAX: u16 = 64;
-
-fn position(vring: &Vring) -> RingPosition {
-    let (next_available, next_used) = vring.position();
-    RingPosition { next_available, next_used }
-}
 
 impl Device {
     /// A device of up to `pairs_max` queue pairs, none of them running.
@@ -204,8 +190,8 @@ impl Device {
         build: impl FnOnce(Option<RingPosition>) -> Result<Option<Vring>, E>,
     ) -> Result<(), E> {
         let mut guard = self.rings[queue].vring.lock();
-        let old = guard.take();
-        let built = build(old.as_ref().map(position));
+        let mut old = guard.take();
+        let built = build(old.as_mut().map(Vring::stop));
         let (new, outcome) = match built {
             Ok(new) => (new, Ok(())),
             Err(error) => (None, Err(error)),
@@ -243,7 +229,7 @@ impl Device {
     /// Where a ring stands, if it runs. Control thread only.
     pub fn ring_position(&self, queue: usize) -> Option<RingPosition> {
         let guard = self.rings.get(queue)?.vring.lock();
-        guard.as_ref().map(position)
+        guard.as_ref().map(Vring::position)
     }
 
     /// Takes what a worker found wrong with the guest's rings. Its session is to be ended.

@@ -36,8 +36,11 @@ pub use burst::{
     BURST_MAX, Burst, FrameRef, Frames, HEAD_MAX, Received, Segment, Sent, Source, Staged, TagEdit,
 };
 pub use copy::prefetch;
-pub use device::{Device, PAIRS_MAX, QueueStatistics, RingPosition, RingViolation, RxQueue};
+pub use device::{Device, PAIRS_MAX, QueueStatistics, RingViolation, RxQueue};
 pub use lock::{SpinGuard, SpinLock};
 pub use memory::{GuestMemory, MemoryError, RegionSpec};
 pub use offload::{Completion, NicOffload, Offload, Offloads, Part};
-pub use vring::{Call, CallError, RING_SIZE_MAX, Violation, Vring, VringConfig, VringError};
+pub use vring::{
+    Call, CallError, RING_SIZE_MAX, RingLayout, RingPosition, Violation, Vring, VringConfig,
+    VringError,
+};

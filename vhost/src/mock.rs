@@ -1,8 +1,11 @@
-//! The guest's side of one ring: memory, a split ring in it, and a driver that can also misbehave.
+//! The guest's side of one ring: memory, a ring of either layout in it, and a driver that can also
+//! misbehave.
 //!
 //! For tests and benches. It lays a ring and its buffers out in a memory file, as a guest with one
 //! memory region would, and lets a test write any descriptor it likes.
 #![allow(unsafe_code)]
+
+mod packed;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::memory::{GuestMemory, RegionSpec};
 use crate::offload::Offloads;
-use crate::vring::{Vring, VringConfig};
+use crate::vring::{RingLayout, Vring, VringConfig};
 
 /// Where the guest sees its memory.
 pub const GUEST_BASE: u64 = 0x4000_0000;
@@ -36,8 +39,11 @@ pub mod flags {
 pub struct Guest {
     memory: Arc<GuestMemory>,
     size: u16,
+    layout: RingLayout,
+    in_order: bool,
     next_available: u16,
     next_used: u16,
+    packed: packed::Driver,
 }
 
 /// A completed chain, as the driver sees it in the used ring.
@@ -50,11 +56,19 @@ pub struct Used {
 }
 
 impl Guest {
-    /// A guest with a ring of `size` entries and a buffer for each.
+    /// A guest with a split ring of `size` entries and a buffer for each.
     ///
     /// # Panics
     /// If the machine has no memory for it.
     pub fn new(size: u16) -> Self {
+        Self::with_layout(RingLayout::Split, size)
+    }
+
+    /// As [`new`](Self::new), with a ring of that layout.
+    ///
+    /// # Panics
+    /// If the machine has no memory for it.
+    pub fn with_layout(layout: RingLayout, size: u16) -> Self {
         let bytes = Self::buffers_at(size) + u64::from(size) * BUFFER_STRIDE + 0x4_0000;
         let bytes = bytes.next_multiple_of(4096);
         let file = memfd_create(c"mock-guest", MFdFlags::MFD_CLOEXEC).expect("memfd");
@@ -66,7 +80,21 @@ impl Guest {
             mmap_offset: 0,
         };
         let memory = GuestMemory::map(vec![(spec, file as OwnedFd)]).expect("mapping");
-        Self { memory: Arc::new(memory), size, next_available: 0, next_used: 0 }
+        Self {
+            memory: Arc::new(memory),
+            size,
+            layout,
+            in_order: false,
+            next_available: 0,
+            next_used: 0,
+            packed: packed::Driver::new(size),
+        }
+    }
+
+    /// Negotiates `VIRTIO_F_IN_ORDER`.
+    pub fn in_order(mut self) -> Self {
+        self.in_order = true;
+        self
     }
 
     /// Lets this guest write to the memory of another one with a ring of the same size.
@@ -94,12 +122,17 @@ impl Guest {
     /// What a session would know of the ring: mergeable buffers, VERSION_1, no event index.
     pub fn config(&self) -> VringConfig {
         VringConfig {
+            layout: self.layout,
             size: self.size,
             descriptors: USER_BASE,
             available: USER_BASE + Self::available_at(self.size),
             used: USER_BASE + Self::used_at(self.size),
-            base: 0,
+            base: match self.layout {
+                RingLayout::Split => 0,
+                RingLayout::Packed => 0x8000_8000,
+            },
             event_idx: false,
+            in_order: self.in_order,
             mergeable: true,
             version_1: true,
             left: Offloads::NONE,
@@ -188,13 +221,26 @@ impl Guest {
         self.atomic(GUEST_BASE + at).store(event, Ordering::Release);
     }
 
+    /// Makes a chain of buffers available: addresses, lengths, and [`flags`] apart from NEXT. In a
+    /// split ring it takes the descriptors from `id` on.
+    pub fn post(&mut self, id: u16, parts: &[(u64, u32, u16)]) {
+        if self.layout == RingLayout::Packed {
+            return self.post_packed(id, parts);
+        }
+        for (at, &(address, bytes, flags)) in parts.iter().enumerate() {
+            let index = id + at as u16;
+            let more = if at + 1 < parts.len() { flags::NEXT } else { 0 };
+            self.describe(index, address, bytes, flags | more, index + 1);
+        }
+        self.offer(id);
+    }
+
     /// Puts a frame with an empty net header into buffer `index` and makes it available.
     pub fn transmit(&mut self, index: u16, frame: &[u8]) {
         let address = self.buffer(index);
         self.write(address, &[0; 12]);
         self.write(address + 12, frame);
-        self.describe(index, address, 12 + frame.len() as u32, 0, 0);
-        self.offer(index);
+        self.post(index, &[(address, 12 + frame.len() as u32, 0)]);
     }
 
     /// Puts a net header and a frame into the buffers from `first` on, chained, and makes the chain
@@ -212,23 +258,24 @@ impl Guest {
             pieces.extend(message[from..cut].chunks(BUFFER_STRIDE as usize));
             from = cut;
         }
-        for (index, piece) in (first..).zip(&pieces) {
-            let last = usize::from(index - first) + 1 == pieces.len();
-            let next = if last { 0 } else { flags::NEXT };
+        let parts = (first..).zip(&pieces).map(|(index, piece)| {
             self.write(self.buffer(index), piece);
-            self.describe(index, self.buffer(index), piece.len() as u32, next, index + 1);
-        }
-        self.offer(first);
+            (self.buffer(index), piece.len() as u32, 0)
+        });
+        let parts: Vec<_> = parts.collect();
+        self.post(first, &parts);
     }
 
     /// Makes buffer `index` available for the device to write.
     pub fn supply(&mut self, index: u16, bytes: u32) {
-        self.describe(index, self.buffer(index), bytes, flags::WRITE, 0);
-        self.offer(index);
+        self.post(index, &[(self.buffer(index), bytes, flags::WRITE)]);
     }
 
     /// The chains that the device completed since the last call.
     pub fn completed(&mut self) -> Vec<Used> {
+        if self.layout == RingLayout::Packed {
+            return self.completed_packed();
+        }
         let used = GUEST_BASE + Self::used_at(self.size);
         let index = self.atomic(used + 2).load(Ordering::Acquire);
         let mut all = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::burst::{Received, TagEdit};
 use crate::mock::Guest;
-use crate::vring::{VringConfig, VringError};
+use crate::vring::{RingLayout, VringConfig, VringError};
 
 /// A source of frames of many flows, numbered within each.
 struct Flows {
@@ -68,7 +68,7 @@ impl Receiver {
     fn enable(&self, pair: usize, enabled: bool) {
         let guest = &self.queues[pair];
         let built = self.device.rebuild_ring(2 * pair, |position| {
-            let base = position.map_or(0, |position| position.next_available);
+            let base = position.map_or(guest.config().base, RingPosition::base);
             let config = VringConfig { base, enabled, ..guest.config() };
             Vring::new(guest.memory(), &config).map(Some)
         });
@@ -230,8 +230,8 @@ fn nothing_is_lost_while_the_guest_changes_the_number() {
 fn a_ring_that_cannot_be_rebuilt_is_gone() {
     let receiver = Receiver::new(2, 64);
     let failed = receiver.device.rebuild_ring(2, |position| {
-        assert_eq!(position, Some(RingPosition { next_available: 0, next_used: 0 }));
-        Err(VringError::Size(3))
+        assert_eq!(position.map(RingPosition::base), Some(0));
+        Err(VringError::Size { size: 3, layout: RingLayout::Split })
     });
     assert!(failed.is_err());
     assert_eq!(receiver.device.ring_position(2), None);

@@ -2,7 +2,7 @@
 
 use crate::memory::MemoryError;
 use crate::message::{Code, MessageError};
-use crate::vring::{CallError, RING_SIZE_MAX, VringError};
+use crate::vring::{CallError, VringError};
 
 /// What is wrong with a request in the state that its session is in. What it displays is the reason
 /// that an operator sees.
@@ -29,16 +29,15 @@ pub enum SessionError {
         /// How many there are.
         queues: usize,
     },
-    /// A ring's size is none (virtio 1.2 §2.7).
-    #[error(
-        "SET_VRING_NUM: queue {queue} cannot have {size} entries, only a power of two up to \
-         {RING_SIZE_MAX}"
-    )]
+    /// A ring's size is none (virtio 1.2 §2.7, §2.8).
+    #[error("SET_VRING_NUM: queue {queue} cannot have {size} entries, only {rule}")]
     RingSize {
         /// The ring.
         queue: usize,
         /// What it says.
         size: u32,
+        /// What it may say.
+        rule: &'static str,
     },
     /// A ring's position is none (vhost-user: "A vring descriptor index for split virtqueues").
     #[error("SET_VRING_BASE: queue {queue} cannot begin at {base}, positions go up to 65535")]

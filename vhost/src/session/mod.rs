@@ -138,7 +138,7 @@ impl Session {
             Request::SetVringAddr(ring) => self.set_addresses(ring)?,
             Request::SetVringBase(ring) => self.set_base(ring)?,
             Request::GetVringBase(ring) => {
-                let number = u32::from(self.stop(ring.queue)?);
+                let number = self.stop(ring.queue)?;
                 let body = ReplyBody::Vring(VringState { queue: ring.queue, number });
                 return Ok(Some(Reply { code, body }));
             }

@@ -10,15 +10,15 @@ use super::{Session, SessionError};
 use crate::features::device;
 use crate::message::{Code, VringAddresses, VringDescriptor, VringState};
 use crate::offload::Offloads;
-use crate::vring::{Call, RING_SIZE_MAX, Vring, VringConfig};
+use crate::vring::{Call, RingLayout, Vring, VringConfig};
 
 /// What a session knows of a ring.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     pub(super) size: Option<u16>,
     pub(super) addresses: Option<VringAddresses>,
-    /// Where it goes on when it starts.
-    pub(super) base: u16,
+    /// Where it goes on when it starts, as the front-end writes it; see `RingPosition::base`.
+    pub(super) base: u32,
     pub(super) call: Option<Arc<Call>>,
     pub(super) error: Option<Call>,
     /// The front-end wants it to run (`SET_VRING_KICK`, until `GET_VRING_BASE`).
@@ -55,9 +55,11 @@ impl Session {
     pub(super) fn set_size(&mut self, request: VringState) -> Result<(), SessionError> {
         let queue = self.stopped_queue(Code::SetVringNum, request.queue)?;
         let size = request.number;
-        let fits = u16::try_from(size).ok();
-        let fits = fits.filter(|size| size.is_power_of_two() && *size <= RING_SIZE_MAX);
-        let fits = fits.ok_or(SessionError::RingSize { queue, size })?;
+        // Before the layout is known, any will do that one of them allows.
+        let layout = self.layout().unwrap_or(RingLayout::Packed);
+        let fits = u16::try_from(size).ok().filter(|size| layout.allows(*size));
+        let rule = layout.size_rule();
+        let fits = fits.ok_or(SessionError::RingSize { queue, size, rule })?;
         let before = self.rings[queue].size.replace(fits);
         let outcome = self.start(Code::SetVringNum, queue);
         if outcome.is_err() {
@@ -83,13 +85,15 @@ impl Session {
     pub(super) fn set_base(&mut self, request: VringState) -> Result<(), SessionError> {
         let queue = self.stopped_queue(Code::SetVringBase, request.queue)?;
         let base = request.number;
-        self.rings[queue].base =
-            u16::try_from(base).map_err(|_| SessionError::RingBase { queue, base })?;
+        if self.layout() == Some(RingLayout::Split) && base > u32::from(u16::MAX) {
+            return Err(SessionError::RingBase { queue, base });
+        }
+        self.rings[queue].base = base;
         Ok(())
     }
 
     /// `GET_VRING_BASE`: stops the ring and tells where it goes on.
-    pub(super) fn stop(&mut self, queue: u32) -> Result<u16, SessionError> {
+    pub(super) fn stop(&mut self, queue: u32) -> Result<u32, SessionError> {
         let queue = self.queue(Code::GetVringBase, queue)?;
         self.pause(queue);
         let ring = &mut self.rings[queue];
@@ -177,19 +181,22 @@ impl Session {
     /// What a ring is to be built of, if it shall run and has all that it needs.
     fn config(&self, code: Code, queue: usize) -> Option<VringConfig> {
         let ring = &self.rings[queue];
-        let (features, size, addresses) = (self.features?, ring.size?, ring.addresses?);
+        let (features, layout) = (self.features?, self.layout()?);
+        let (size, addresses) = (ring.size?, ring.addresses?);
         // Without any memory a ring waits for some, unless none is what it was just given.
         let waits = self.memory.regions().next().is_none() && code != Code::SetMemTable;
         if !ring.kicked || ring.lacks().is_some() || waits {
             return None;
         }
         Some(VringConfig {
+            layout,
             size,
             descriptors: addresses.descriptors,
             available: addresses.available,
             used: addresses.used,
             base: ring.base,
             event_idx: features & device::RING_EVENT_IDX != 0,
+            in_order: features & device::IN_ORDER != 0,
             mergeable: features & device::MRG_RXBUF != 0,
             version_1: features & device::VERSION_1 != 0,
             left: Offloads::left_by(features),
@@ -211,7 +218,7 @@ impl Session {
         let ring = &mut rings[queue];
         let built = device.rebuild_ring(queue, |position| {
             if let Some(position) = position {
-                config.base = position.next_available;
+                config.base = position.base();
                 ring.base = config.base;
             }
             Vring::new(Arc::clone(memory), &config).map(Some)
@@ -230,7 +237,7 @@ impl Session {
     /// Takes a ring from the device, if it has it, and keeps its position. Says whether it had.
     pub(super) fn pause(&mut self, queue: usize) -> bool {
         if let Some(position) = self.device.stop_ring(queue) {
-            self.rings[queue].base = position.next_available;
+            self.rings[queue].base = position.base();
         }
         std::mem::take(&mut self.rings[queue].running)
     }
@@ -244,6 +251,12 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// How the rings lie in memory, once that is known.
+    pub(super) fn layout(&self) -> Option<RingLayout> {
+        let packed = self.features? & device::RING_PACKED != 0;
+        Some(if packed { RingLayout::Packed } else { RingLayout::Split })
     }
 
     fn queue(&self, code: Code, queue: u32) -> Result<usize, SessionError> {

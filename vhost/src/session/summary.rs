@@ -5,6 +5,7 @@ use std::fmt;
 use super::Session;
 use crate::features;
 use crate::memory::RegionSpec;
+use crate::vring::{RING_SIZE_MAX, RingLayout};
 
 /// A session at one moment. Plain values, for whoever prints or serialises them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct SessionSummary {
 pub struct RingSummary {
     /// The ring: even numbers are the guest's receiveqs, odd ones its transmitqs.
     pub queue: usize,
+    /// How it lies in memory; none before the driver's features are known.
+    pub layout: Option<RingLayout>,
     /// Entries; none before the front-end said.
     pub size: Option<u16>,
     /// Whether it moves.
@@ -38,9 +41,10 @@ pub struct RingSummary {
     pub enabled: bool,
     /// Whether the driver can be interrupted.
     pub call: bool,
-    /// The next entry of the available ring.
+    /// The next entry of the available ring, or of a packed ring where the next chain is taken.
     pub next_available: u16,
-    /// The next entry of the used ring, if it runs.
+    /// The next entry of the used ring, or of a packed ring where the next chain is used, if it
+    /// runs.
     pub next_used: Option<u16>,
 }
 
@@ -73,14 +77,19 @@ impl Session {
         });
         let rings = known.map(|(queue, ring)| {
             let position = self.device.ring_position(queue);
+            // The wrap counter tells nobody anything.
+            let packed = self.layout() == Some(RingLayout::Packed);
+            let index = |place: u16| if packed { place & (RING_SIZE_MAX - 1) } else { place };
+            let base = position.map_or(ring.base as u16, |position| position.next_available);
             RingSummary {
                 queue,
+                layout: self.layout(),
                 size: ring.size,
                 state: self.ring_state(queue),
                 enabled: ring.enabled,
                 call: ring.call.is_some(),
-                next_available: position.map_or(ring.base, |position| position.next_available),
-                next_used: position.map(|position| position.next_used),
+                next_available: index(base),
+                next_used: position.map(|position| index(position.next_used)),
             }
         });
         SessionSummary {

@@ -62,9 +62,20 @@ impl Default for Slot {
 /// The 16 bytes of a descriptor, read once, as two words of 8.
 ///
 /// # Safety
-/// 16 bytes at `address` must be readable.
+/// 16 bytes at `address` must be readable, and aligned to 8.
 #[inline(always)]
 pub(super) unsafe fn read(address: *const u8) -> [u64; 2] {
+    let words: *const u64 = address.cast();
+    // SAFETY: as the caller vouches. The compiler takes the values from volatile reads and never
+    // again from the guest.
+    unsafe { [words.read_volatile(), words.add(1).read_volatile()] }.map(u64::from_le)
+}
+
+/// As [`read`], for tables that a driver may put anywhere.
+///
+/// # Safety
+/// 16 bytes at `address` must be readable.
+unsafe fn read_unaligned(address: *const u8) -> [u64; 2] {
     let mut words = [0_u64; 2];
     // SAFETY: the caller vouches for the source; the target is 16 private bytes. The volatile
     // read makes the compiler take the values from there and never again from the guest.
@@ -178,7 +189,7 @@ impl Table {
         let at = address.checked_add(16 * u64::from(index)).ok_or(outside)?;
         let host = ring.memory.translate(at, 16, &mut ring.hint).ok_or(outside)?;
         // SAFETY: `translate` found 16 bytes there, in memory that the ring keeps mapped.
-        Ok(L::descriptor(unsafe { read(host) }))
+        Ok(L::descriptor(unsafe { read_unaligned(host) }))
     }
 }
 

@@ -43,7 +43,7 @@ impl<L: Layout> Ring<L> {
 
     #[inline(always)]
     fn stage_available(&mut self, burst: &mut Burst) -> Result<(), Violation> {
-        for _ in 0..self.layout.scout(1, BURST_MAX)? {
+        for _ in 0..self.layout.scout(BURST_MAX, 0)? {
             let Some(head) = self.layout.scouted(self.layout.next())? else { break };
             if !self.stage_chain(head, burst)? {
                 break;

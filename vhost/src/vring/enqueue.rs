@@ -132,7 +132,7 @@ impl<L: Layout> Ring<L> {
     /// next step, so that the lines come over at the same time.
     #[inline(always)]
     fn look_up(&mut self, wanted: usize) -> Result<usize, Violation> {
-        let wanted = self.layout.scout(wanted as u16, wanted)?;
+        let wanted = self.layout.scout(wanted, WRITE)?;
         let next = self.layout.next();
         for at in 0..wanted {
             let place = self.layout.after(next, at as u16);
@@ -227,6 +227,10 @@ impl<L: Layout> Ring<L> {
         })?;
         if pieces > free {
             return Ok(false);
+        }
+        let size = self.layout.size();
+        if chain.places > size - gathered.places {
+            return Err(Violation::Lapped { size });
         }
         gathered.chain[gathered.chains] = chain;
         gathered.chain_bytes[gathered.chains] = bytes;

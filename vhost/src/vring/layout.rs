@@ -29,7 +29,8 @@ pub(super) trait Layout {
     /// Where the next chain to be taken begins.
     fn next(&self) -> u16;
 
-    /// What is behind `places` places from `place` on, see [`Chain::places`].
+    /// What is behind `places` places from `place` on, see [`Chain::places`]. They are not more
+    /// than the ring has.
     fn after(&self, place: u16, places: u16) -> u16;
 
     /// Whether the driver has made nothing available that was not taken: one look, made for each
@@ -40,10 +41,11 @@ pub(super) trait Layout {
     /// whatever the driver wrote. Not for every burst.
     fn waiting(&self) -> u16;
 
-    /// Looks for chains and has what belongs to them fetched. Looks into shared memory only if
-    /// fewer than `enough` are known. Returns how many there can be, not more than `most`, which
-    /// is at most a burst.
-    fn scout(&mut self, enough: u16, most: usize) -> Result<usize, Violation>;
+    /// Looks for chains and has what belongs to them fetched, for buffers of `direction`: to be
+    /// read (0), then any number of them will do, or to be written ([`WRITE`](super::chain::WRITE)),
+    /// then `most` are needed. Returns how many there can be, not more than `most`, which is at
+    /// most a burst.
+    fn scout(&mut self, most: usize, direction: u16) -> Result<usize, Violation>;
 
     /// The head of one of the chains that the last [`scout`](Self::scout) found; none if there is
     /// no chain at this place after all.

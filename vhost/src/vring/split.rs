@@ -2,14 +2,15 @@
 //! (virtio 1.2 §2.7).
 //!
 //! The shared indexes are touched once per burst. A place is an entry of the available ring,
-//! counted up for ever.
+//! counted up for ever. With `IN_ORDER`, a burst that was only read is used by one entry, that of
+//! its last chain (§2.7.9); buffers that were written need one each, for their lengths.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::areas::Areas;
-use super::chain::{Chain, Descriptor, Head, read};
+use super::chain::{Chain, Descriptor, Head, WRITE, read};
 use super::layout::Layout;
-use super::{RING_SIZE_MAX, Violation, VringConfig, VringError};
+use super::{Violation, VringConfig, VringError};
 use crate::burst::BURST_MAX;
 use crate::copy::{prefetch, prefetch_to_write};
 
@@ -32,6 +33,7 @@ pub(super) struct Split {
     /// would have to wait until every store before that one has left the core.
     mask: usize,
     event_idx: bool,
+    in_order: bool,
     /// Next entry of the available ring to be taken.
     next_available: u16,
     /// The driver's available index as last read.
@@ -50,7 +52,7 @@ pub(super) struct Split {
 unsafe impl Send for Split {}
 
 impl Split {
-    /// Finds and checks the ring's areas.
+    /// Finds and checks the ring's areas. Its size is one that a split ring can have.
     ///
     /// The used index is taken from the ring itself. A base that differs from it tells of chains
     /// that an earlier back-end took and never completed; the ring then goes on from the used
@@ -58,9 +60,6 @@ impl Split {
     /// burst, so for its own rings the two agree.)
     pub(super) fn new(areas: Areas<'_>, config: &VringConfig) -> Result<Self, VringError> {
         let size = config.size;
-        if !size.is_power_of_two() || size > RING_SIZE_MAX {
-            return Err(VringError::Size(size));
-        }
         let entries = u64::from(size);
         // Both rings end in a field for the event index, which drivers lay out in any case.
         let descriptors = areas.find("descriptor table", config.descriptors, 16 * entries, 16)?;
@@ -73,6 +72,7 @@ impl Split {
             size,
             mask: usize::from(size) - 1,
             event_idx: config.event_idx,
+            in_order: config.in_order,
             next_available: 0,
             seen_available: 0,
             next_used: 0,
@@ -96,7 +96,7 @@ impl Split {
         if index >= self.size {
             return Err(Violation::DescriptorIndex { index, size: self.size });
         }
-        // SAFETY: `new` found `16 * size` bytes there, and `index < size`.
+        // SAFETY: `new` found `16 * size` bytes there, aligned, and `index < size`.
         let words = unsafe { read(self.descriptors.add(16 * usize::from(index))) };
         Ok(Self::descriptor(words))
     }
@@ -230,9 +230,11 @@ impl Layout for Split {
     }
 
     #[inline(always)]
-    fn scout(&mut self, enough: u16, most: usize) -> Result<usize, Violation> {
+    fn scout(&mut self, most: usize, direction: u16) -> Result<usize, Violation> {
+        let enough = if direction == WRITE { most as u16 } else { 1 };
         let found = usize::from(self.refresh(enough)?).min(most);
-        self.prefetch_used(found);
+        let batched = self.in_order && direction != WRITE;
+        self.prefetch_used(if batched { found.min(1) } else { found });
         for at in 0..found {
             let place = self.next_available.wrapping_add(at as u16);
             let head = self.available_entry(place);
@@ -286,12 +288,18 @@ impl Layout for Split {
 
     #[inline(always)]
     fn complete(&mut self) {
-        let first = self.next_available.wrapping_sub(self.taken as u16);
-        for at in 0..self.taken {
-            let place = usize::from(first.wrapping_add(at as u16));
+        let taken = std::mem::take(&mut self.taken) as u16;
+        let first = self.next_available.wrapping_sub(taken);
+        if self.in_order && taken > 0 {
+            let last = usize::from(first.wrapping_add(taken - 1));
+            self.use_chain(self.heads[last % BURST_MAX], 0);
+            self.next_used = self.next_used.wrapping_add(taken - 1);
+            return;
+        }
+        for at in 0..taken {
+            let place = usize::from(first.wrapping_add(at));
             self.use_chain(self.heads[place % BURST_MAX], 0);
         }
-        self.taken = 0;
     }
 
     #[inline(always)]

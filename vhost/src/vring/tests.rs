@@ -1,5 +1,8 @@
 //! The ring against a guest that keeps the rules and one that does not.
 
+mod model;
+mod packed;
+
 use super::*;
 use crate::burst::{BURST_MAX, Burst, Received, Sent, Source, Staged, TagEdit};
 use crate::memory::RegionSpec;
@@ -24,6 +27,12 @@ impl Source for Bare {
 
 fn bare(ring: Vring) -> Bare {
     Bare { ring, counters: RingCounters::default(), outcome: Ok(()) }
+}
+
+/// The next entries of the available and the used ring, or places of a packed ring.
+fn stands(source: &Bare) -> (u16, u16) {
+    let position = source.ring.position();
+    (position.next_available, position.next_used)
 }
 
 /// All bytes of each waiting frame, by way of a copy to another place.
@@ -342,7 +351,7 @@ fn a_ring_goes_on_where_it_stood() {
         let mut config = guest.config();
         config.base = base;
         let mut resumed = bare(Vring::new(guest.memory(), &config).unwrap());
-        assert_eq!(resumed.ring.position(), (3, 3));
+        assert_eq!(stands(&resumed), (3, 3));
         if base == 0 {
             assert_eq!(take(&mut resumed), [[3; 60]]);
         }
@@ -366,9 +375,9 @@ fn rings_outside_of_memory_or_misaligned_are_refused() {
     };
     assert_eq!(
         refused(|config| config.size = 3),
-        "ring size 3 is not a power of two between 1 and 32768"
+        "a ring cannot have 3 entries, only a power of two up to 32768"
     );
-    assert!(refused(|config| config.size = 0).contains("ring size 0"));
+    assert!(refused(|config| config.size = 0).contains("cannot have 0 entries"));
     assert!(refused(|config| config.descriptors = USER_BASE + 8).contains("not aligned to 16"));
     assert!(refused(|config| config.used += 2).contains("not aligned to 4"));
     assert!(refused(|config| config.available = 0).contains("available ring at user address 0x0"));
@@ -571,18 +580,18 @@ fn a_guest_that_rewrites_its_ring_all_the_time() {
     for _ in 0..2000 {
         assert!(take(&mut source).len() <= BURST_MAX);
         source = bare(guest.ring_at_position());
-        guest.write_available_index(source.ring.position().0.wrapping_add(64));
+        guest.write_available_index(stands(&source).0.wrapping_add(64));
     }
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
 
     // Once it stops, the ring is like any other.
     let mut source = bare(guest.ring_at_position());
-    guest.write_available_index(source.ring.position().0);
+    guest.write_available_index(stands(&source).0);
     for index in 0..64 {
         guest.describe(index, guest.buffer(index), 212, 0, 0);
     }
-    guest.write_available_index(source.ring.position().0.wrapping_add(64));
+    guest.write_available_index(stands(&source).0.wrapping_add(64));
     assert_eq!(take(&mut source).len(), BURST_MAX);
     assert_eq!(source.outcome, Ok(()));
 }

@@ -13,6 +13,12 @@ pub enum Violation {
         /// The ring's size.
         size: u16,
     },
+    /// virtio 1.2 §2.8.21: a descriptor is made available again only after it was used.
+    #[error("more descriptors are available at a time than the ring's {size}")]
+    Lapped {
+        /// The ring's size.
+        size: u16,
+    },
     /// virtio 1.2 §2.7.6: entries of the available ring are indexes of descriptors.
     #[error("descriptor {index} is outside of a table of {size}")]
     DescriptorIndex {

@@ -69,6 +69,7 @@ fn a_front_end_that_cannot_be_talked_to_is_told_why() {
 #[test]
 fn ring_sizes_and_positions_are_checked() {
     let mut talk = Talk::new(1);
+    talk.negotiate();
     for size in [0, 3, 257, 65536, 32769, u32::MAX] {
         let reason = talk.reason(Request::SetVringNum(state(0, size)));
         let wanted = format!(
@@ -82,6 +83,20 @@ fn ring_sizes_and_positions_are_checked() {
     talk.send(Request::SetVringBase(state(0, 65535)));
     let reason = talk.reason(Request::SetVringBase(state(0, 65536)));
     assert_eq!(reason, "SET_VRING_BASE: queue 0 cannot begin at 65536, positions go up to 65535");
+
+    talk.send(Request::SetFeatures(MODERN | device::RING_PACKED));
+    for size in [1, 3, 257, 32767, 32768] {
+        talk.send(Request::SetVringNum(state(0, size)));
+    }
+    let reason = talk.reason(Request::SetVringNum(state(0, 32769)));
+    assert_eq!(reason, "SET_VRING_NUM: queue 0 cannot have 32769 entries, only 1 to 32768");
+    talk.give_memory();
+    talk.send(Request::SetVringNum(state(0, 100)));
+    talk.send(Request::SetVringAddr(addresses(0)));
+    talk.send(Request::SetVringBase(state(0, 0x8064_8064)));
+    talk.send(Request::SetVringEnable(state(0, 1)));
+    let reason = talk.reason(kick(0));
+    assert!(reason.ends_with("a ring of 100 entries cannot begin at 0x80648064"), "{reason}");
 }
 
 #[test]
@@ -95,7 +110,7 @@ fn acknowledgements_come_when_negotiated_and_asked_for() {
     let features = talk.session.handle(Request::GetFeatures.encode(true)).unwrap().unwrap();
     assert_eq!(features.body, ReplyBody::Number(features::device_offer(1)), "as ever");
     // What cannot be talked to is not talked to, however it asks.
-    let strange = Request::SetVringNum(state(0, 3)).encode(true);
+    let strange = Request::SetVringNum(state(0, 0)).encode(true);
     assert!(talk.session.handle(strange).is_err());
 }
 
