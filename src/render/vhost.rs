@@ -1,6 +1,6 @@
 //! `viaduct show vhost`: sessions with guests, one a line, or all of one.
 
-use control::show::view::{PortRef, SocketModeView, VhostState, VhostView};
+use control::show::view::{PortRef, RingLayoutView, SocketModeView, VhostState, VhostView};
 
 use super::labels::Labels;
 use super::table::{Table, plain};
@@ -76,6 +76,7 @@ fn rings(view: &VhostView) -> String {
     let columns = [
         ">RING",
         "GUEST",
+        "LAYOUT",
         ">SIZE",
         ">AVAIL",
         ">USED",
@@ -94,6 +95,7 @@ fn rings(view: &VhostView) -> String {
             ring.queue.to_string(),
             // virtio 1.2 §5.1.2: receiveqs have even numbers, transmitqs odd ones.
             if ring.queue % 2 == 0 { "receives".to_owned() } else { "sends".to_owned() },
+            ring.layout.map(layout).unwrap_or_default().to_owned(),
             ring.size.map(|size| size.to_string()).unwrap_or_default(),
             ring.next_available.to_string(),
             ring.next_used.map(|used| used.to_string()).unwrap_or_default(),
@@ -115,6 +117,13 @@ fn memory_of(view: &VhostView) -> String {
     match octets.fold(0, u64::saturating_add) {
         0 => String::new(),
         octets => memory(octets),
+    }
+}
+
+fn layout(layout: RingLayoutView) -> &'static str {
+    match layout {
+        RingLayoutView::Split => "split",
+        RingLayoutView::Packed => "packed",
     }
 }
 

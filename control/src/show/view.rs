@@ -269,20 +269,42 @@ pub struct RegionView {
     pub bytes: u64,
 }
 
+/// How a ring lies in memory (virtio 1.2 §2.7, §2.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RingLayoutView {
+    /// A table of descriptors, and a ring for each side.
+    Split,
+    /// One ring for all.
+    Packed,
+}
+
+impl From<vhost::RingLayout> for RingLayoutView {
+    fn from(layout: vhost::RingLayout) -> Self {
+        match layout {
+            vhost::RingLayout::Split => Self::Split,
+            vhost::RingLayout::Packed => Self::Packed,
+        }
+    }
+}
+
 /// A ring of a guest's device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingView {
     /// As virtio numbers them: even ones go to the guest, odd ones come from it.
     pub queue: u16,
+    /// How it lies in memory; null before the guest's driver said.
+    pub layout: Option<RingLayoutView>,
     /// Entries; null before the VMM said.
     pub size: Option<u16>,
     /// Whether it moves, and if not, what it waits for.
     pub state: String,
     /// A disabled ring to the guest gets nothing; what a disabled one from it has is thrown away.
     pub enabled: bool,
-    /// The next entry of the available ring.
+    /// The next entry of the available ring, or of a packed ring where the next chain is taken.
     pub next_available: u16,
-    /// The next entry of the used ring, if it runs.
+    /// The next entry of the used ring, or of a packed ring where the next chain is used, if it
+    /// runs.
     pub next_used: Option<u16>,
     /// Frames moved.
     pub frames: u64,

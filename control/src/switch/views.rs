@@ -170,6 +170,7 @@ impl Switch {
                 let counts = device.statistics(ring.queue);
                 RingView {
                     queue: ring.queue as u16,
+                    layout: ring.layout.map(Into::into),
                     size: ring.size,
                     state: ring.state.to_string(),
                     enabled: ring.enabled,

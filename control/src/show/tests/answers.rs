@@ -61,6 +61,7 @@ pub fn answer(query: &Query) -> Answer {
             memory: vec![RegionView { guest_address: 0, bytes: u64::MAX }],
             rings: vec![RingView {
                 queue: 0,
+                layout: Some(RingLayoutView::Packed),
                 size: Some(256),
                 state: "stopped".to_owned(),
                 enabled: true,
