@@ -29,6 +29,8 @@ struct Variant {
     options: &'static str,
     /// What testpmd does with frames.
     forward: &'static [&'static str],
+    /// What the rings then are.
+    layout: &'static str,
 }
 
 /// Each side sends what it gets to the other one's address, and a few frames to begin with.
@@ -95,6 +97,12 @@ impl Variant {
             assert_eq!(vhost["state"], "ready", "{vhost}");
             assert_eq!(vhost["last_error"], Value::Null, "{vhost}");
             assert_eq!(vhost["sessions"], 1);
+            let features = vhost["features"].as_array().expect("negotiated");
+            let in_order = features.contains(&json!("VIRTIO_F_IN_ORDER"));
+            assert_eq!(in_order, !self.options.contains("in_order=0"), "{vhost}");
+            for ring in vhost["rings"].as_array().expect("a list") {
+                assert_eq!(ring["layout"], self.layout, "{vhost}");
+            }
         }
         guests.kill();
         for name in NAMES {
@@ -121,8 +129,16 @@ fn wait_for_frames(daemon: &Daemon, guests: &mut Process, at_least: u64) {
 }
 
 /// One queue pair, one worker, and the switch makes the sockets.
-const PLAIN: Variant =
-    Variant { switch_serves: true, queues: 1, cores: "[1]", options: "", forward: ROUND };
+const PLAIN: Variant = Variant {
+    switch_serves: true,
+    queues: 1,
+    cores: "[1]",
+    options: "",
+    layout: "split",
+    forward: ROUND,
+};
+/// As that, with packed rings. virtio-user is in order unless it is told otherwise.
+const PACKED: Variant = Variant { options: ",packed_vq=1,in_order=0", layout: "packed", ..PLAIN };
 
 #[test]
 fn virtio_user_connects_to_the_switch() {
@@ -184,4 +200,26 @@ fn without_mergeable_buffers() {
 #[test]
 fn a_ring_of_another_size() {
     Variant { options: ",queue_size=1024", ..PLAIN }.frames_go_round();
+}
+
+#[test]
+fn split_rings_not_in_order() {
+    Variant { options: ",in_order=0", ..PLAIN }.frames_go_round();
+}
+
+#[test]
+fn packed_rings() {
+    PACKED.frames_go_round();
+}
+
+#[test]
+fn packed_rings_of_a_size_that_is_no_power_of_two() {
+    let options = ",packed_vq=1,queue_size=1000,mrg_rxbuf=1";
+    Variant { options, switch_serves: false, ..PACKED }.frames_go_round();
+}
+
+#[test]
+fn packed_rings_in_order_without_mergeable_buffers() {
+    let options = ",packed_vq=1,in_order=1,mrg_rxbuf=0";
+    Variant { options, queues: 2, cores: "[0, 1]", ..PACKED }.frames_go_round();
 }

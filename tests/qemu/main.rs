@@ -10,6 +10,7 @@ mod changes;
 mod common;
 mod offloads;
 mod outages;
+mod packed;
 mod queues;
 mod traffic;
 mod uplink;
