@@ -23,6 +23,8 @@ const GUEST: u64 = 0x4000_0000;
 const USER: u64 = 0x7f00_0000_0000;
 const REGION_BYTES: u64 = 0x10_0000;
 const DRIVER: u64 = 1 << 32 | 1 << 29 | 1 << 28 | 1 << 15 | 1 << 30;
+/// As that, with packed rings, in order.
+const PACKED: u64 = DRIVER | 1 << 34 | 1 << 35;
 
 /// Repeatable noise (xorshift64*).
 struct Noise(u64);
@@ -108,11 +110,12 @@ impl Resources {
     }
 
     /// What a good front-end with two queue pairs says, from the first word to the last, with
-    /// memory as a table or by slots.
-    fn transcript(&self, slots: bool) -> Vec<Message> {
+    /// memory as a table or by slots, and split or packed rings.
+    fn transcript(&self, slots: bool, packed: bool) -> Vec<Message> {
         let state = |queue, number| VringState { queue, number };
         let addresses = |queue: u32| {
-            let at = USER + u64::from(queue) * 0x8000;
+            // What one layout leaves in memory, the other must not take for its own.
+            let at = USER + u64::from(queue) * 0x8000 + if packed { 0x4_0000 } else { 0 };
             let (used, available) = (at + 0x5000, at + 0x4000);
             VringAddresses { queue, flags: 0, descriptors: at, used, available, log: 0 }
         };
@@ -126,7 +129,7 @@ impl Resources {
             Request::GetMaxMemSlots,
             Request::SetOwner,
             Request::SetVringCall(event(0)),
-            Request::SetFeatures(DRIVER),
+            Request::SetFeatures(if packed { PACKED } else { DRIVER }),
             Request::SetStatus(0xb),
         ];
         if slots {
@@ -135,8 +138,8 @@ impl Resources {
             talk.push(Request::SetMemTable(vec![(region(0), self.memory())]));
         }
         for queue in 0..4 {
-            talk.push(Request::SetVringNum(state(queue, 256)));
-            talk.push(Request::SetVringBase(state(queue, 0)));
+            talk.push(Request::SetVringNum(state(queue, if packed { 250 } else { 256 })));
+            talk.push(Request::SetVringBase(state(queue, if packed { 0x8000_8000 } else { 0 })));
             talk.push(Request::SetVringAddr(addresses(queue)));
             talk.push(Request::SetVringKick(event(queue)));
             talk.push(Request::SetVringCall(event(queue)));
@@ -272,12 +275,14 @@ fn spoilt_sessions_end_with_a_reason_and_leave_nothing_behind() {
     let device = Device::new(2);
     let mut noise = Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for slots in [false, true] {
-        let outcome = play(&device, resources.transcript(slots), &mut Noise(1));
-        assert_eq!(outcome, "went on", "the transcripts themselves are good");
+        for packed in [false, true] {
+            let outcome = play(&device, resources.transcript(slots, packed), &mut Noise(1));
+            assert_eq!(outcome, "went on", "the transcripts themselves are good");
+        }
     }
     let (before, mut reasons) = (open_descriptors(), BTreeMap::<String, u32>::new());
     for round in 0..rounds {
-        let mut talk = resources.transcript(round % 2 == 0);
+        let mut talk = resources.transcript(round % 2 == 0, round % 4 < 2);
         // Without an acknowledgement to say so in, what is refused ends the session.
         talk.iter_mut().for_each(|message| message.header.need_reply = round % 3 == 0);
         resources.spoil(&mut talk, &mut noise);

@@ -8,6 +8,7 @@ use crate::burst::{Burst, Received};
 use crate::features::{device, protocol};
 use crate::memory::RegionSpec;
 use crate::message::{VringAddresses, VringDescriptor};
+use crate::vring::RingLayout;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -326,4 +327,54 @@ fn an_earlier_sessions_violation_is_forgotten() {
     drop(talk);
     let _next = Session::new(Arc::clone(&device), SessionOptions::default());
     assert!(device.take_violation().is_none());
+}
+
+#[test]
+fn a_packed_ring_is_stopped_with_both_its_places() {
+    let mut talk = Talk::new(1);
+    talk.negotiate();
+    talk.send(Request::SetFeatures(MODERN | device::RING_PACKED | device::IN_ORDER));
+    let memory = std::fs::File::from(file(REGION_BYTES));
+    let copy = memory.try_clone().unwrap().into();
+    talk.send(Request::SetMemTable(vec![(region(0), copy)]));
+    // Of queue 1 it is said where it begins: in the second lap, at its last entry but one.
+    let (size, place) = (100_u16, 98_u16);
+    for queue in 0..2 {
+        talk.send(Request::SetVringNum(state(queue, u32::from(size))));
+        talk.send(Request::SetVringAddr(addresses(queue)));
+        talk.send(kick(queue as u8));
+    }
+    let ring = addresses(1).descriptors - USER;
+    for index in 0..u64::from(size) {
+        // Used in the second lap, and what is left of the first.
+        let flags: u16 = if index < u64::from(place) { 0 } else { 0x8080 };
+        memory.write_all_at(&flags.to_le_bytes(), ring + 16 * index + 14).unwrap();
+    }
+    for at in [98, 99, 0_u64] {
+        let buffer = GUEST + 0x8_0000 + at * 2048;
+        let lap: u16 = if at == 0 { 0x0080 } else { 0x8000 };
+        let fields = [&buffer.to_le_bytes()[..], &76_u32.to_le_bytes(), &[at as u8, 0]].concat();
+        memory.write_all_at(&fields, ring + 16 * at).unwrap();
+        memory.write_all_at(&lap.to_le_bytes(), ring + 16 * at + 14).unwrap();
+    }
+    talk.send(Request::SetVringBase(state(1, u32::from(place) | u32::from(place) << 16)));
+    for queue in 0..2 {
+        talk.send(Request::SetVringEnable(state(queue, 1)));
+    }
+    assert!(talk.session.is_ready());
+    let summary = talk.session.summary();
+    let ring_1 = &summary.rings[1];
+    assert_eq!((ring_1.layout, ring_1.next_used), (Some(RingLayout::Packed), Some(98)));
+
+    let mut rxq = talk.device.rxq(0);
+    let mut burst = Burst::default();
+    assert_eq!(Received::take(&mut rxq, &mut burst).frames().len(), 3);
+    // Replaced while it runs, it goes on where it stands.
+    talk.send(Request::SetVringCall(VringDescriptor { queue: 1, descriptor: None }));
+    assert_eq!(Received::take(&mut rxq, &mut burst).frames().len(), 0);
+    let base = talk.ask(Request::GetVringBase(state(1, 0)));
+    // One entry of the first lap's successor, whose wrap counter is 1 again.
+    assert_eq!(base, ReplyBody::Vring(state(1, 0x8001_8001)));
+    let never_used = talk.ask(Request::GetVringBase(state(0, 0)));
+    assert_eq!(never_used, ReplyBody::Vring(state(0, 0x8000_8000)));
 }

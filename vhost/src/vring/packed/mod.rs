@@ -65,7 +65,8 @@ pub(super) struct Packed {
 unsafe impl Send for Packed {}
 
 impl Packed {
-    /// Finds and checks the ring's areas, whose size is one that a packed ring can have, and where the ring stands, see [`resume`].
+    /// Finds and checks the ring's areas, and where it stands, see [`resume`]. Its size is one that
+    /// a packed ring can have.
     pub(super) fn new(areas: Areas<'_>, config: &VringConfig) -> Result<Self, VringError> {
         let size = config.size;
         let bytes = 16 * u64::from(size);
@@ -100,7 +101,8 @@ impl Packed {
         self.events.want_none(resume::note(self.published as u16));
     }
 
-    /// The descriptor at a place.
+    /// The descriptor at a place. All places are inside the ring: the first is checked, and
+    /// [`after`](Layout::after) makes the others.
     #[inline(always)]
     fn at(&self, place: u16) -> *mut u8 {
         let index = usize::from(place & !WRAP);
@@ -110,8 +112,8 @@ impl Packed {
 
     #[inline(always)]
     fn flags(&self, place: u16) -> &AtomicU16 {
-        // SAFETY: `new` found the ring, 16-byte aligned, in memory that outlives `self`; the flags
-        // are a descriptor's last field.
+        // SAFETY: `new` found the ring, 16-byte aligned, in memory that outlives `self`, and `at`
+        // stays inside; the flags are a descriptor's last field.
         unsafe { AtomicU16::from_ptr(self.at(place).add(14).cast()) }
     }
 
@@ -196,7 +198,7 @@ impl Layout for Packed {
         self.next as u16
     }
 
-    /// `places` is at most a lap.
+    /// `places` is at most a lap, since chains are not longer, nor are those that are merged.
     #[inline(always)]
     fn after(&self, place: u16, places: u16) -> u16 {
         let index = usize::from(place & !WRAP) + usize::from(places);
