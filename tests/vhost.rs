@@ -193,6 +193,87 @@ fn two_workers_share_the_queues() {
 }
 
 #[test]
+fn queues_go_to_other_workers_under_traffic() {
+    let variant = Variant { queues: 2, cores: "[0, 1]", ..PLAIN };
+    let daemon = variant.start_switch();
+    let mut guests = variant.start_guests(&daemon);
+    wait_for_frames(&daemon, &mut guests, 10_000);
+    assert_eq!(rxqs_of_workers(&daemon), [2, 2]);
+
+    // Kept to one worker and to the other, by turns, all queues move each time.
+    for core in [0, 1, 0, 1, 0] {
+        for (name, mac) in NAMES.iter().zip(MAC) {
+            let mut port = guest_port(name, "net", mac);
+            port["mode"] = json!("server");
+            port["queues"] = json!(2);
+            port["cores"] = json!([core]);
+            daemon.put(&port_key(name), &port);
+        }
+        let all = if core == 0 { [4, 0] } else { [0, 4] };
+        eventually("the queues have moved", SOON, || rxqs_of_workers(&daemon) == all);
+        let before = received(&daemon, NAMES[0]).max(received(&daemon, NAMES[1]));
+        wait_for_frames(&daemon, &mut guests, before + 1000);
+    }
+    // There is nothing to balance as long as they are kept.
+    let plan = rebalance(&daemon, &["--dry-run"]);
+    assert_eq!((&plan["done"], &plan["moves"]), (&json!(false), &json!([])), "{plan:#}");
+
+    // Set free they stay, until somebody asks for a balance.
+    for (name, mac) in NAMES.iter().zip(MAC) {
+        let mut port = guest_port(name, "net", mac);
+        port["mode"] = json!("server");
+        port["queues"] = json!(2);
+        daemon.put(&port_key(name), &port);
+    }
+    eventually("a balance can be planned", SOON, || {
+        let plan = rebalance(&daemon, &["--dry-run"]);
+        plan["moves"].as_array().is_some_and(|moves| !moves.is_empty())
+    });
+    assert_eq!(rxqs_of_workers(&daemon), [4, 0], "it was only planned");
+    let balance = rebalance(&daemon, &[]);
+    assert_eq!(balance["done"], true, "{balance:#}");
+    let moves = balance["moves"].as_array().expect("a list").len();
+    assert!(moves > 0, "{balance:#}");
+    assert_eq!(rxqs_of_workers(&daemon), [4 - moves, moves], "{balance:#}");
+    let load =
+        |worker: usize, when: &str| balance["workers"][worker][when].as_f64().expect("a share");
+    assert!(load(0, "after_percent") < load(0, "before_percent"), "{balance:#}");
+    assert_eq!(load(1, "before_percent"), 0.0, "{balance:#}");
+
+    // The few frames that go round are all still there.
+    let before = received(&daemon, NAMES[0]).max(received(&daemon, NAMES[1]));
+    wait_for_frames(&daemon, &mut guests, before + 10_000);
+    for name in NAMES {
+        let port = daemon.show_port("ports", name);
+        assert_eq!(port["dropped_frames"], 0, "{}", daemon.show("drops"));
+        assert_eq!(daemon.show_port("vhost", name)["sessions"], 1);
+    }
+
+    // A core without a worker is refused, and what is in force stays so.
+    let mut port = guest_port(NAMES[0], "net", MAC[0]);
+    port["cores"] = json!([63]);
+    daemon.put(&port_key(NAMES[0]), &port);
+    eventually("the core is refused", SOON, || {
+        daemon.errors().iter().any(|error| error["field"] == "cores[0]")
+    });
+    wait_for_frames(&daemon, &mut guests, before + 20_000);
+}
+
+/// How many receive queues each worker has.
+fn rxqs_of_workers(daemon: &Daemon) -> [usize; 2] {
+    let workers = daemon.show("workers");
+    let rxqs = |number: usize| workers[number]["rxqs"].as_array().expect("a list").len();
+    [rxqs(0), rxqs(1)]
+}
+
+fn rebalance(daemon: &Daemon, options: &[&str]) -> Value {
+    let mut arguments = vec!["rebalance", "--json"];
+    arguments.extend(options);
+    let text = daemon.viaduct(&arguments).success();
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
 fn without_mergeable_buffers() {
     Variant { options: ",mrg_rxbuf=0", ..PLAIN }.frames_go_round();
 }

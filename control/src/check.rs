@@ -53,7 +53,7 @@ pub fn check(directory: &Path, configuration: Option<&Path>) -> Vec<Problem> {
             hosts.extend(hosts.is_empty().then_some(&nobody));
             let vhost = Vhost::default();
             for host in hosts {
-                let site = Site { host, physnets: None, vhost: &vhost };
+                let site = Site { host, physnets: None, vhost: &vhost, cores: &[] };
                 found
                     .extend(Desired::build(&listing.values, site).problems.into_values().flatten());
             }

@@ -1,9 +1,17 @@
-//! The workers' threads: one pinned to each core, started with the daemon and stopped with it.
+//! The workers' threads: one pinned to each core, started with the daemon and stopped with it; and
+//! which of them polls which receive queue.
+//!
+//! A new queue goes to the worker that has the fewest. What queues cost is known only when they are
+//! used, so later an operator may ask for a balance by what they did cost ([`Crew::plan`]), and
+//! ports may be kept to some cores by configuration.
 
+mod load;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataplane::clock::Clock;
 use dataplane::counters::WorkerCounters;
@@ -18,8 +26,14 @@ use dataplane::worker::Worker;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::balance;
+pub(crate) use load::Load;
+
 /// How often the control thread looks whether workers have done what it asked.
 const PATIENCE: Duration = Duration::from_micros(200);
+
+/// How long the control thread looks for an answer without a pause.
+const PROMPT: Duration = Duration::from_micros(500);
 
 /// How long workers may take before the log says so.
 const SLOW: Duration = Duration::from_secs(1);
@@ -29,7 +43,12 @@ pub(crate) struct Crew {
     members: Vec<Member>,
     publisher: Publisher<Plan>,
     stop: Arc<AtomicBool>,
+    /// The cores that ports are kept to, where they are.
+    pins: Pins,
 }
+
+/// Ports that only the workers on some cores may poll.
+pub(crate) type Pins = BTreeMap<PortId, Vec<u32>>;
 
 /// One worker, as the control thread sees it.
 struct Member {
@@ -37,8 +56,38 @@ struct Member {
     postman: Postman,
     counters: Arc<WorkerCounters>,
     thread: JoinHandle<()>,
-    /// The port of each receive queue that it was given.
-    queues: Vec<PortId>,
+    /// The receive queues that it was given.
+    queues: Vec<Assigned>,
+}
+
+/// A receive queue that a worker has.
+pub(crate) struct Assigned {
+    pub(crate) port: PortId,
+    /// Its number among the port's queues.
+    pub(crate) queue: u16,
+    /// What it has cost.
+    pub(crate) load: Load,
+}
+
+/// A receive queue that is to go to another worker. Workers are given by number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Transfer {
+    pub(crate) port: PortId,
+    pub(crate) queue: u16,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// What it took of its worker's core lately.
+    pub(crate) share: f64,
+}
+
+/// Who should poll what, see [`Crew::plan`].
+#[derive(Debug)]
+pub(crate) struct Rota {
+    /// What each worker's queues took of its core lately.
+    pub(crate) before: Vec<f64>,
+    /// The same, had the queues been where they will be.
+    pub(crate) after: Vec<f64>,
+    pub(crate) transfers: Vec<Transfer>,
 }
 
 /// A worker could not be started.
@@ -70,41 +119,111 @@ impl Crew {
             let thread = thread.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
             members.push(Member { core, postman, counters, thread, queues: Vec::new() });
         }
-        Ok(Self { members, publisher, stop })
+        Ok(Self { members, publisher, stop, pins: Pins::new() })
     }
 
-    /// Gives a receive queue to the worker that has the fewest.
-    ///
-    /// Waits while that worker's box is full.
+    /// Gives a receive queue to the worker that has the fewest, of those that may have it.
     pub(crate) async fn attach(&mut self, rxq: Rxq) {
-        let member = self.members.iter_mut().min_by_key(|member| member.queues.len());
-        let member = member.expect("a crew has workers");
-        member.queues.push(rxq.port);
-        let mut mail = Mail::Attach(rxq);
-        while let Err(back) = member.postman.send(mail) {
-            mail = back;
-            tokio::time::sleep(PATIENCE).await;
-        }
+        let allowed = self.allowed(rxq.port);
+        let fewest = allowed.into_iter().min_by_key(|at| self.members[*at].queues.len());
+        let member = &mut self.members[fewest.expect("a crew has workers")];
+        let load = Load::new(Arc::clone(&rxq.counters));
+        member.queues.push(Assigned { port: rxq.port, queue: rxq.queue, load });
+        member.send(Mail::Attach(rxq)).await;
     }
 
     /// Takes all receive queues of a port back and drops them, here and not on a worker.
     pub(crate) async fn detach(&mut self, port: PortId) {
-        for member in self.members.iter_mut().filter(|member| member.queues.contains(&port)) {
-            let mut mail = Mail::Detach(port);
-            while let Err(back) = member.postman.send(mail) {
-                mail = back;
-                tokio::time::sleep(PATIENCE).await;
+        for member in &mut self.members {
+            if member.queues.iter().any(|queue| queue.port == port) {
+                drop(member.take_back(port, None).await);
+                member.queues.retain(|queue| queue.port != port);
             }
-            let mut slow = Slow::new("give back a queue");
-            loop {
-                match member.postman.collect() {
-                    Some(Returned::Detached(done)) if done == port => break,
-                    Some(Returned::Queue(queue)) => drop(queue),
-                    Some(Returned::Detached(_)) => {}
-                    None => slow.wait(|| format!("worker on core {}", member.core)).await,
+        }
+    }
+
+    /// Keeps ports to cores from now on. Queues that are elsewhere go to where they may be.
+    pub(crate) async fn keep(&mut self, pins: Pins) {
+        if self.pins == pins {
+            return;
+        }
+        self.pins = pins;
+        for from in 0..self.members.len() {
+            let mut strays = Vec::new();
+            for assigned in &self.members[from].queues {
+                let allowed = self.allowed(assigned.port);
+                if !allowed.contains(&from) {
+                    strays.push((assigned.port, assigned.queue, allowed));
                 }
             }
-            member.queues.retain(|of| *of != port);
+            for (port, queue, allowed) in strays {
+                let fewest = allowed.into_iter().min_by_key(|at| self.members[*at].queues.len());
+                let to = fewest.expect("a port may be polled by somebody");
+                self.transfer(Transfer { port, queue, from, to, share: 0.0 }).await;
+            }
+        }
+    }
+
+    /// The cores that a port is kept to; none if any will do.
+    pub(crate) fn kept_to(&self, port: PortId) -> &[u32] {
+        self.pins.get(&port).map_or(&[], Vec::as_slice)
+    }
+
+    /// The numbers of the workers that may poll a port, one at least.
+    fn allowed(&self, port: PortId) -> Vec<usize> {
+        let cores = self.kept_to(port);
+        let all = 0..self.members.len();
+        let allowed: Vec<_> =
+            all.clone().filter(|at| cores.contains(&self.members[*at].core)).collect();
+        // Desired state with cores that have no worker is refused; should one come all the same, the
+        // port had better be polled by anybody than by nobody.
+        if allowed.is_empty() { all.collect() } else { allowed }
+    }
+
+    /// Takes note of what queues cost, every now and then.
+    pub(crate) fn observe(&mut self, now: u64, rate: u64) {
+        for assigned in self.members.iter_mut().flat_map(|member| &mut member.queues) {
+            assigned.load.observe(now, rate);
+        }
+    }
+
+    /// Who should poll what, by what each queue cost lately. Changes nothing.
+    pub(crate) fn plan(&self, now: u64) -> Rota {
+        let assigned = || {
+            let members = self.members.iter().enumerate();
+            members.flat_map(|(at, member)| member.queues.iter().map(move |it| (at, it)))
+        };
+        let mut queues: Vec<_> = assigned()
+            .map(|(worker, it)| {
+                let share = it.load.recent(now).share();
+                balance::Queue { worker, share, allowed: self.allowed(it.port) }
+            })
+            .collect();
+        let workers = self.members.len();
+        let before = balance::shares(workers, &queues);
+        balance::balance(workers, &mut queues);
+        let transfers = assigned().zip(&queues).filter(|((from, _), queue)| *from != queue.worker);
+        let transfers = transfers.map(|((from, it), queue)| Transfer {
+            port: it.port,
+            queue: it.queue,
+            from,
+            to: queue.worker,
+            share: queue.share,
+        });
+        let transfers = transfers.collect();
+        Rota { before, after: balance::shares(workers, &queues), transfers }
+    }
+
+    /// Gives a queue to another worker. What comes meanwhile waits in it.
+    pub(crate) async fn transfer(&mut self, transfer: Transfer) {
+        let Transfer { port, queue, from, to, .. } = transfer;
+        let mut rxqs = self.members[from].take_back(port, Some(queue)).await;
+        let asked = |assigned: &Assigned| (assigned.port, assigned.queue) == (port, queue);
+        let at = self.members[from].queues.iter().position(asked);
+        if let (Some(rxq), Some(at)) = (rxqs.pop(), at) {
+            let assigned = self.members[from].queues.swap_remove(at);
+            self.members[to].queues.push(assigned);
+            self.members[to].send(Mail::Attach(rxq)).await;
         }
     }
 
@@ -120,7 +239,7 @@ impl Crew {
     }
 
     /// Each worker's core, counters and receive queues.
-    pub(crate) fn workers(&self) -> impl Iterator<Item = (u32, &WorkerCounters, &[PortId])> {
+    pub(crate) fn workers(&self) -> impl Iterator<Item = (u32, &WorkerCounters, &[Assigned])> {
         self.members.iter().map(|member| (member.core, &*member.counters, &*member.queues))
     }
 
@@ -130,6 +249,36 @@ impl Crew {
         for member in self.members {
             if member.thread.join().is_err() {
                 tracing::error!(core = member.core, "the worker had panicked");
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Sends a letter; waits while the box is full.
+    async fn send(&self, mail: Mail) {
+        let mut mail = mail;
+        while let Err(back) = self.postman.send(mail) {
+            mail = back;
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
+
+    /// Takes a port's receive queues back, or one of them.
+    async fn take_back(&self, port: PortId, queue: Option<u16>) -> Vec<Rxq> {
+        self.send(Mail::Detach { port, queue }).await;
+        let mut back = Vec::new();
+        let mut slow = Slow::new("give back a queue");
+        // A worker needs microseconds, and a sleep here takes a thousand: a queue that goes to
+        // another worker fills up meanwhile.
+        let prompt = Instant::now() + PROMPT;
+        loop {
+            match self.postman.collect() {
+                Some(Returned::Detached(done)) if done == port => return back,
+                Some(Returned::Queue(rxq)) => back.push(rxq),
+                Some(Returned::Detached(_)) => {}
+                None if Instant::now() < prompt => std::thread::yield_now(),
+                None => slow.wait(|| format!("worker on core {}", self.core)).await,
             }
         }
     }

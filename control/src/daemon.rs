@@ -155,7 +155,7 @@ impl Daemon {
                         Ok(listing) => self.apply(listing).await,
                         Err(error) => break error,
                     },
-                    request = self.server.next() => self.answer(request),
+                    request = self.server.next() => self.answer(request).await,
                     _ = tick.tick() => self.tick().await,
                     () = ends.wait() => return,
                 }
@@ -211,7 +211,11 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, request: Request) {
+    async fn answer(&mut self, request: Request) {
+        if let Query::Rebalance { dry_run } = *request.query() {
+            let view = self.switch.rebalance(dry_run).await;
+            return request.answer(Answer::Rebalance(view));
+        }
         let switch = &self.switch;
         let answer = match request.query().clone() {
             Query::Summary {} => Answer::Summary(Box::new(self.summary())),
@@ -220,6 +224,7 @@ impl Daemon {
             Query::Fdb { network } => Answer::Fdb(switch.fdb_view(network)),
             Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
             Query::Workers {} => Answer::Workers(switch.worker_views()),
+            Query::Rebalance { .. } => unreachable!("answered above"),
             Query::Drops {} => Answer::Drops(switch.drop_views()),
             Query::Errors {} => {
                 Answer::Errors(self.problems().iter().map(ErrorView::from).collect())

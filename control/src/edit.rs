@@ -218,6 +218,7 @@ mod tests {
                 queues: 1,
             },
             admin_up: true,
+            cores: Vec::new(),
         }
     }
 
@@ -228,7 +229,7 @@ mod tests {
         let host: HostName = "h".parse().expect("a name");
         let vhost = Vhost::default();
         let physnets = BTreeMap::new();
-        let site = Site { host: &host, physnets: Some(&physnets), vhost: &vhost };
+        let site = Site { host: &host, physnets: Some(&physnets), vhost: &vhost, cores: &[] };
         let id = NET.parse().ok();
 
         let mut network = Network::new(Segment::Local);
@@ -283,7 +284,7 @@ mod tests {
         let host: HostName = "h".parse().expect("a name");
         let vhost = Vhost::default();
         let physnets = BTreeMap::new();
-        let site = Site { host: &host, physnets: Some(&physnets), vhost: &vhost };
+        let site = Site { host: &host, physnets: Some(&physnets), vhost: &vhost, cores: &[] };
         // What is wrong already is not held against what is added.
         let bad = "networks/00000000-0000-4000-8000-000000000000".parse().expect("a key");
         store.put(&bad, &json!({"type": "vxlan"})).await.expect("it can be written");

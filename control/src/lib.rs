@@ -5,6 +5,7 @@
 //! switch  what is attached, and how desired state changes that: `Switch::apply`
 //! compile desired state, made into the tables of the workers: pure
 //! crew    the workers' threads                          guest   a guest's vhost-user socket
+//! balance which worker should poll which queue: pure    cores   lists of CPUs
 //! config  what the machine is: one TOML file            key     where each object stands
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`
@@ -16,9 +17,11 @@
 //! nothing here runs on a worker's core, and there is no unsafe code.
 #![forbid(unsafe_code)]
 
+mod balance;
 pub mod check;
 mod compile;
 pub mod config;
+mod cores;
 mod crew;
 pub mod daemon;
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Wire {
         };
         let started =
             opened.configure_and_start(&config, pool).map_err(|error| error.to_string())?;
-        let source = |queue| Rxq { port: id, source: Box::new(EthSource::new(queue)) };
+        let source = |(queue, number)| Rxq::new(id, number, Box::new(EthSource::new(queue)));
         let egress = EthPort::new(started.txqs, pool.clone(), started.applied.multi_segment_tx)
             .with_offloads(started.applied.tx_offloads);
         Ok(Opened {
@@ -58,7 +58,7 @@ impl Wire {
                 mtu: started.applied.mtu,
                 shortfalls: started.applied.shortfalls,
             },
-            rxqs: started.rxqs.into_iter().map(source).collect(),
+            rxqs: started.rxqs.into_iter().zip(0..).map(source).collect(),
             egress: Arc::new(egress),
         })
     }

@@ -165,7 +165,7 @@ pub struct WorkerCounters {
     pub polls: AtomicU64,
     /// Iterations that found at least one frame.
     pub busy_polls: AtomicU64,
-    /// Cycles spent in those.
+    /// Cycles spent in those, up to their last burst.
     pub busy_cycles: AtomicU64,
     /// Frames received in all.
     pub frames: AtomicU64,
@@ -173,6 +173,28 @@ pub struct WorkerCounters {
     pub rests: AtomicU64,
     /// Bursts by size: 1, 2–3, 4–7, 8–15, 16–31, 32–63, 64.
     pub bursts: [AtomicU64; BURST_CLASSES],
+}
+
+/// What one receive queue has cost, whichever workers polled it. Written by the one that has it, on
+/// a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct RxqCounters {
+    /// Cycles from taking a burst to having sent all of it, and of looking at empty queues before.
+    pub cycles: AtomicU64,
+    /// Frames received.
+    pub frames: AtomicU64,
+    /// Bursts that they came in.
+    pub bursts: AtomicU64,
+}
+
+impl RxqCounters {
+    #[inline(always)]
+    pub(crate) fn burst(&self, frames: usize, cycles: u64) {
+        count(&self.cycles, cycles);
+        count(&self.frames, frames as u64);
+        count(&self.bursts, 1);
+    }
 }
 
 /// Classes in the histogram of burst sizes.

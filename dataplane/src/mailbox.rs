@@ -5,7 +5,9 @@
 //! another box, so that nothing is ever freed on a worker.
 //!
 //! Order makes a change safe: attach is *mail the queue, then publish a plan that mentions the
-//! port*; detach is *publish without the port, then ask for the queue back*.
+//! port*; detach is *publish without the port, then ask for the queue back*. A queue that goes to
+//! another worker is given back between two iterations, when all that was taken from it has been
+//! sent, and what comes meanwhile waits in it: so nothing is lost, nor overtaken.
 
 use std::sync::Arc;
 
@@ -25,8 +27,13 @@ pub const QUEUES_OF_A_PORT_MAX: usize = 64;
 pub enum Mail {
     /// Poll this queue from now on.
     Attach(Rxq),
-    /// Give back every queue of this port.
-    Detach(PortId),
+    /// Give back every queue of a port, or one of them.
+    Detach {
+        /// The port.
+        port: PortId,
+        /// The queue's number among the port's; all of them if not given.
+        queue: Option<u16>,
+    },
 }
 
 /// What comes back.
@@ -34,7 +41,7 @@ pub enum Mail {
 pub enum Returned {
     /// A queue that the worker no longer polls.
     Queue(Rxq),
-    /// All queues of the port have been given back.
+    /// All queues of the port that were asked for have been given back.
     Detached(PortId),
 }
 

@@ -67,8 +67,9 @@ impl Worker {
         let start = cycles();
         let now = clock.seconds(start);
         let mut total = 0;
+        let mut reached = start;
 
-        for Rxq { port: ingress, source } in rxqs {
+        for Rxq { port: ingress, source, counters: load, .. } in rxqs {
             let received = Received::take(source.as_mut(), burst);
             let frames = received.frames();
             if frames.is_empty() {
@@ -112,12 +113,14 @@ impl Worker {
             port.received(frames.len() as u64, frames.bytes());
             counters.burst(frames.len());
             total += frames.len();
+            let before = std::mem::replace(&mut reached, cycles());
+            load.burst(frames.len(), reached.wrapping_sub(before));
         }
 
         count(&counters.polls, 1);
         if total > 0 {
             count(&counters.busy_polls, 1);
-            count(&counters.busy_cycles, cycles().wrapping_sub(start));
+            count(&counters.busy_cycles, reached.wrapping_sub(start));
             count(&counters.frames, total as u64);
         }
         total
@@ -141,8 +144,11 @@ impl Worker {
             match mail {
                 Mail::Attach(rxq) if self.rxqs.len() < RXQS_MAX => self.rxqs.push(rxq),
                 Mail::Attach(rxq) => self.mailbox.give_back(Returned::Queue(rxq)),
-                Mail::Detach(port) => {
-                    while let Some(at) = self.rxqs.iter().position(|rxq| rxq.port == port) {
+                Mail::Detach { port, queue } => {
+                    let asked = |rxq: &Rxq| {
+                        rxq.port == port && queue.is_none_or(|queue| rxq.queue == queue)
+                    };
+                    while let Some(at) = self.rxqs.iter().position(asked) {
                         let rxq = self.rxqs.swap_remove(at);
                         self.mailbox.give_back(Returned::Queue(rxq));
                     }

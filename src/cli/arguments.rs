@@ -44,6 +44,8 @@ pub enum Command {
     Run(RunArguments),
     /// Show what the running switch does
     Show(ShowArguments),
+    /// Give receive queues to workers by what they cost
+    Rebalance(RebalanceArguments),
     /// Add and delete networks in the store
     #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
     Network(NetworkArguments),
@@ -148,7 +150,11 @@ pub enum What {
         port: Option<String>,
     },
     /// Workers: how busy they are, and with what
-    Workers,
+    Workers {
+        /// Their receive queues instead, with what each takes of its worker
+        #[arg(long)]
+        rxqs: bool,
+    },
     /// Frames that were dropped, by port and reason
     Drops {
         /// Only drops at this port
@@ -157,6 +163,31 @@ pub enum What {
     },
     /// What is wrong with desired state, and what to do about it
     Errors,
+}
+
+/// `viaduct rebalance`.
+#[derive(Debug, Args)]
+#[command(after_help = "What each receive queue cost in the last seconds decides; see \
+`viaduct show workers --rxqs`.
+Queues go to another worker only where that relieves the busiest one by more than 1% of a core. No
+frame is lost or overtaken by it. Ports with `cores` stay on these.
+
+Examples:
+  viaduct rebalance --dry-run
+  viaduct rebalance")]
+pub struct RebalanceArguments {
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON, with exact numbers
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
+    #[arg(long, value_name = "FILE", help_heading = WHERE)]
+    pub config: Option<PathBuf>,
+    /// The daemon's socket itself
+    #[arg(long, value_name = "PATH", help_heading = WHERE, conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
 }
 
 /// Where the store is.
@@ -304,6 +335,9 @@ pub struct PortAdd {
     /// Its UUID. Default: a new one
     #[arg(long)]
     pub uuid: Option<PortUuid>,
+    /// The CPUs whose workers may poll it, with commas between. Default: all workers
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pub cores: Vec<u32>,
     /// Attach it, but let no frames pass
     #[arg(long)]
     pub down: bool,

@@ -60,8 +60,13 @@ pub fn port(
             let added = block_on(async {
                 let values = place.store.list().await?.values;
                 let network = pick::network_of_store(&values, &add.network)?;
-                let port =
-                    Port { name: add.name.clone(), network, attachment, admin_up: !add.down };
+                let port = Port {
+                    name: add.name.clone(),
+                    network,
+                    attachment,
+                    admin_up: !add.down,
+                    cores: add.cores.clone(),
+                };
                 add_port(&place.store, place.site(), Some(uuid), &port).await
             })?;
             let key = Key::Port { host: place.site().host.clone(), port: uuid };

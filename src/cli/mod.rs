@@ -60,6 +60,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Show(arguments) => show::show(arguments, out),
+        Command::Rebalance(arguments) => show::rebalance(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),
         Command::Port(arguments) => edit::port(arguments, out, err),
         Command::Check(arguments) => check::check(arguments, out),

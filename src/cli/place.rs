@@ -53,7 +53,7 @@ impl Place {
     pub fn site(&self) -> Site<'_> {
         match &self.site {
             OwnedSite::Configured(config) => Site::from(&**config),
-            OwnedSite::Bare { host, vhost } => Site { host, physnets: None, vhost },
+            OwnedSite::Bare { host, vhost } => Site { host, physnets: None, vhost, cores: &[] },
         }
     }
 }

@@ -11,7 +11,7 @@ use control::show::view::{NetworkRef, PortRef};
 use control::show::{Answer, Query, ask};
 use serde::Serialize;
 
-use super::arguments::{ShowArguments, What};
+use super::arguments::{RebalanceArguments, ShowArguments, What};
 use super::failure::Failure;
 use super::pick::{Candidate, pick};
 use super::{block_on, place};
@@ -78,11 +78,14 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
                 _ => render::vhost(views, wide),
             })
         }
-        Some(What::Workers) => {
+        Some(What::Workers { rxqs }) => {
             let Answer::Workers(views) = daemon.ask(Query::Workers {})? else {
                 unreachable!("{ASKED}")
             };
-            page.print(&views, |views| render::workers(views))
+            page.print(&views, |views| match rxqs {
+                true => render::rxqs(views, wide),
+                false => render::workers(views),
+            })
         }
         Some(What::Drops { port }) => {
             let port = port.as_ref().map(|wanted| daemon.port(wanted)).transpose()?;
@@ -99,6 +102,15 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
             page.print(&views, |views| render::errors(views))
         }
     }
+}
+
+/// Gives receive queues to workers by what they cost, or shows how it would.
+pub fn rebalance(arguments: &RebalanceArguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
+    let daemon = Daemon { socket };
+    let query = Query::Rebalance { dry_run: arguments.dry_run };
+    let Answer::Rebalance(view) = daemon.ask(query)? else { unreachable!("{ASKED}") };
+    Page { json: arguments.json, out }.print(&view, render::rebalance)
 }
 
 /// Prints a value as JSON that people can read, too.

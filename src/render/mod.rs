@@ -22,7 +22,7 @@ pub use self::fdb::fdb;
 pub use self::ports::{domains, ports};
 pub use self::summary::summary;
 pub use self::vhost::{vhost, vhost_session};
-pub use self::workers::workers;
+pub use self::workers::{rebalance, rxqs, workers};
 
 /// What is wrong, a line each.
 pub fn errors(views: &[ErrorView]) -> String {

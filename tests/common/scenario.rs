@@ -241,7 +241,7 @@ impl Scenario {
             End::Guest { device, .. } => Box::new(device.rxq(0)),
             End::Wire { wire, .. } => Box::new(Shared(Arc::clone(wire))),
         };
-        self.postman.send(Mail::Attach(Rxq { port: port.id, source })).expect("room for a letter");
+        self.postman.send(Mail::Attach(Rxq::new(port.id, 0, source))).expect("room for a letter");
         port.attached = true;
         self.publish();
     }
@@ -251,7 +251,7 @@ impl Scenario {
         port.attached = false;
         let id = port.id;
         self.publish();
-        self.postman.send(Mail::Detach(id)).expect("room for a letter");
+        self.postman.send(Mail::Detach { port: id, queue: None }).expect("room for a letter");
         self.worker.poll();
         let back: Vec<_> = std::iter::from_fn(|| self.postman.collect()).collect();
         assert!(matches!(back[..], [Returned::Queue(_), Returned::Detached(port)] if port == id));

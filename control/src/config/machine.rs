@@ -11,6 +11,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{AccessFlags, Group, Pid, User, access};
 
 use super::{Config, Idle, Vhost};
+use crate::cores;
 use crate::model::{HostName, socket_path_misfit};
 use crate::problem::{Fault, Misfit, Problem, quoted};
 
@@ -58,6 +59,13 @@ impl Machine {
             config.workers.cores.extend(self.allowed.last());
         }
         self.judge_cores(config, faults);
+        let workers = &config.workers.cores;
+        for (name, physnet) in &config.physnets {
+            for (index, core) in cores::strangers(&physnet.cores, workers) {
+                let (what, remedy) = cores::stranger_fault(core, workers);
+                faults.push(Fault::new(format!("physnets.{name}.cores[{index}]"), what, remedy));
+            }
+        }
         let directory = &config.store.directory;
         faults.extend(directory_fault("store.directory", directory));
         if directory.is_dir() && access(directory, AccessFlags::W_OK).is_err() {

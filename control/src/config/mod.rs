@@ -182,6 +182,10 @@ pub struct Physnet {
     #[serde(default = "default_mtu")]
     #[schemars(range(min = 68, max = 9216))]
     pub mtu: u16,
+    /// The CPUs whose workers may poll it, of `workers.cores`. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
+    pub cores: Vec<u32>,
 }
 
 /// Permissions of a file, in octal as for chmod(1): `0660`.

@@ -14,6 +14,7 @@ use super::document::Document;
 use super::{
     Config, ConfigErrors, ControlSocket, Dpdk, EmbeddedStore, Fdb, Idle, Physnet, Vhost, Workers,
 };
+use crate::cores;
 use crate::fields::{Fields, shown};
 use crate::model::{Devargs, HostName, RANGE_REMEDY, Vid, VlanRanges, parse_range};
 use crate::problem::{Fault, Misfit, Problem, quoted};
@@ -103,18 +104,7 @@ fn read_control(mut fields: Fields<'_>) -> ControlSocket {
 }
 
 fn read_workers(mut fields: Fields<'_>) -> Workers {
-    let cores: Option<Vec<u32>> =
-        fields.list("cores", |fields, name, value| fields.number_from(name, value, 0..=65_535));
-    if cores.as_ref().is_some_and(Vec::is_empty) {
-        fields.fault("cores", "no CPU is listed", "list at least one, or remove the line");
-    }
-    let cores = cores.unwrap_or_default();
-    for (index, core) in cores.iter().enumerate() {
-        if cores[..index].contains(core) {
-            let what = format!("CPU {core} is listed twice");
-            fields.fault(&format!("cores[{index}]"), what, "list each CPU once");
-        }
-    }
+    let cores = cores::read(&mut fields).unwrap_or_default();
     let words = [("poll", Idle::Poll), ("sleep", Idle::Sleep)];
     let idle = fields.choice("idle", &words).unwrap_or_default();
     let bound: Option<u32> = fields.number("sleep_max_us", 0..=10_000);
@@ -209,8 +199,9 @@ fn read_physnet(mut fields: Fields<'_>) -> Option<Physnet> {
     });
     let vlans = vlans.map_or_else(VlanRanges::all, VlanRanges::new);
     let mtu = fields.number("mtu", 68..=9216).unwrap_or(super::default_mtu());
+    let cores = cores::read(&mut fields).unwrap_or_default();
     fields.finish();
-    Some(Physnet { device: device?, vlans, mtu })
+    Some(Physnet { device: device?, vlans, mtu, cores })
 }
 
 /// What sections have against each other.

@@ -111,6 +111,7 @@ fn all_can_be_said() {
             device = "0000:01:10.0"
             vlans = ["100-199", 300, "301"]
             mtu = 9000
+            cores = [2]
             [physnets.physnet2]
             device = "net_af_packet0,iface=eth1"
             vlans = []
@@ -126,6 +127,8 @@ fn all_can_be_said() {
     assert_eq!(config.vhost.socket_mode.bits(), 0o600);
     assert_eq!((config.vhost.reconnect_min_ms, config.vhost.reconnect_max_ms), (50, 2000));
     assert_eq!(config.vhost.queues_max, 8);
+    let cores: Vec<_> = config.physnets.values().map(|physnet| &physnet.cores[..]).collect();
+    assert_eq!(cores, [&[2][..], &[]]);
     assert_eq!(
         config.dpdk,
         Dpdk {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::desired::{RawValue, Site};
 use super::{Attachment, Mac, Network, NetworkUuid, PhysnetName, Port, PortUuid, Segment, Vid};
+use crate::cores;
 use crate::key::Key;
 use crate::model::socket_path_misfit;
 use crate::problem::{Fault, quoted};
@@ -221,6 +222,10 @@ impl Claims for PortClaims<'_> {
                 faults.extend(self.socket_faults(path, *queues));
             }
             Attachment::Ethdev { device, .. } => faults.extend(self.device_fault(&device.device())),
+        }
+        for (index, core) in cores::strangers(&port.cores, self.site.cores) {
+            let (what, remedy) = cores::stranger_fault(core, self.site.cores);
+            faults.push(Fault::new(format!("cores[{index}]"), what, remedy));
         }
         if let Some(mac) = port.mac()
             && let Some(&holder) = self.addresses.get(&(port.network, mac))

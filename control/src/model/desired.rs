@@ -47,11 +47,18 @@ pub struct Site<'a> {
     pub physnets: Option<&'a BTreeMap<PhysnetName, Physnet>>,
     /// Where sockets are, and how many queues a port may have.
     pub vhost: &'a Vhost,
+    /// Where workers run; none if that is not known, and then nothing is refused for it.
+    pub cores: &'a [u32],
 }
 
 impl<'a> From<&'a Config> for Site<'a> {
     fn from(config: &'a Config) -> Site<'a> {
-        Site { host: &config.host, physnets: Some(&config.physnets), vhost: &config.vhost }
+        Site {
+            host: &config.host,
+            physnets: Some(&config.physnets),
+            vhost: &config.vhost,
+            cores: &config.workers.cores,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Devargs, Mac, Name, NetworkUuid};
+use crate::cores;
 use crate::fields::Fields;
 use crate::problem::{Fault, Misfit, quoted};
 use crate::text::{Text, text_type};
@@ -31,6 +32,11 @@ pub struct Port {
     /// sends.
     #[serde(default = "yes")]
     pub admin_up: bool,
+    /// The CPUs whose workers may poll the port, of the configuration's `workers.cores`. Without,
+    /// all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
+    pub cores: Vec<u32>,
 }
 
 /// What is attached to the switch by a port.
@@ -109,8 +115,9 @@ impl Port {
         let network = fields.text("network");
         let attachment = Attachment::read(&mut fields);
         let admin_up = fields.flag("admin_up").unwrap_or(true);
+        let cores = cores::read(&mut fields).unwrap_or_default();
         fields.finish();
-        Some(Port { name, network: network?, attachment: attachment?, admin_up })
+        Some(Port { name, network: network?, attachment: attachment?, admin_up, cores })
     }
 }
 

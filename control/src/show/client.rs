@@ -108,6 +108,7 @@ fn answers(answer: &Answer, query: &Query) -> bool {
             | (Query::Fdb { .. }, Answer::Fdb(_))
             | (Query::Vhost { .. }, Answer::Vhost(_))
             | (Query::Workers {}, Answer::Workers(_))
+            | (Query::Rebalance { .. }, Answer::Rebalance(_))
             | (Query::Drops {}, Answer::Drops(_))
             | (Query::Errors {}, Answer::Errors(_))
     )

@@ -1,7 +1,7 @@
 //! How what is shown is made of the control side's own values.
 
 use super::view::{
-    Counts, ErrorView, PortKind, PortRef, SegmentView, Severity, SocketModeView, Work, WorkerView,
+    Counts, ErrorView, PortKind, RxqView, SegmentView, Severity, SocketModeView, Work, WorkerView,
 };
 use crate::model::{Attachment, Segment, SocketMode, Status};
 use crate::problem::{self, Problem};
@@ -53,7 +53,7 @@ impl WorkerView {
         number: u16,
         core: u32,
         sleep_max_us: Option<u32>,
-        rxqs: Vec<PortRef>,
+        rxqs: Vec<RxqView>,
         work: Work,
     ) -> WorkerView {
         let ratio =
@@ -72,7 +72,7 @@ impl WorkerView {
 }
 
 /// Two places behind the point: what more there is comes from the moment of asking.
-fn rounded(value: f64) -> f64 {
+pub fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! One connection carries one question and one answer, a line of JSON each way, so that a socket tool
-//! and a JSON reader are a client already. Questions change nothing: whoever may connect may look, and
-//! no more. How an answer looks to people is the program's to say, and not told here.
+//! and a JSON reader are a client already. Whoever may connect may look, and no more but for one thing:
+//! have receive queues given to other workers, which changes no frame's fate. How an answer looks to people is the program's to say, and not told here.
 
 pub mod client;
 mod from;
@@ -18,5 +18,6 @@ mod tests;
 pub mod view;
 
 pub use client::{AskError, ask};
+pub(crate) use from::rounded;
 pub use protocol::{Answer, Query};
 pub use server::{BindError, Request, Server};

@@ -16,7 +16,8 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    DomainView, DropView, ErrorView, FdbView, PortView, Summary, VhostView, WorkerView,
+    DomainView, DropView, ErrorView, FdbView, PortView, RebalanceView, Summary, VhostView,
+    WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -52,8 +53,13 @@ pub enum Query {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<PortUuid>,
     },
-    /// All workers.
+    /// All workers, and their receive queues.
     Workers {},
+    /// Give receive queues to workers by what they cost.
+    Rebalance {
+        /// Only tell how.
+        dry_run: bool,
+    },
     /// All drops, by port and reason.
     Drops {},
     /// All that is wrong with desired state.
@@ -76,6 +82,8 @@ pub enum Answer {
     Vhost(Vec<VhostView>),
     /// Workers.
     Workers(Vec<WorkerView>),
+    /// How queues are given to workers.
+    Rebalance(RebalanceView),
     /// Drops that happened: reasons for which nothing was dropped at a port may be left out.
     Drops(Vec<DropView>),
     /// What is wrong with desired state.

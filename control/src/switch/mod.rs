@@ -23,7 +23,7 @@ use dataplane::snapshot::{DOMAINS_MAX, DomainId, PORTS_MAX, Plan, PortId};
 
 use crate::compile::{Attached, compile, used_networks};
 use crate::config::Config;
-use crate::crew::{Crew, CrewError};
+use crate::crew::{Crew, CrewError, Pins};
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
 use crate::numbers::Numbers;
 use ports::LivePort;
@@ -107,6 +107,7 @@ impl Switch {
             uplinks: BTreeMap::new(),
         };
         switch.add_uplinks();
+        switch.crew.keep(switch.pins()).await;
         switch.open_waiting().await;
         // Frames that come in before there is any network are told from those of a port that is down.
         switch.publish().await;
@@ -146,6 +147,7 @@ impl Switch {
             self.fdb.flush_domain(domain);
             self.domain_numbers.give_back(domain.index());
         }
+        self.crew.keep(self.pins()).await;
         self.open_waiting().await;
         self.publish().await;
     }
@@ -155,6 +157,7 @@ impl Switch {
         if self.open_waiting().await {
             self.publish().await;
         }
+        self.crew.observe(cycles(), self.clock.rate());
         if self.swept.elapsed() >= SWEEP {
             self.swept = Instant::now();
             self.fdb.sweep(self.clock.seconds(cycles()));
@@ -193,6 +196,19 @@ impl Switch {
             }
         }
         departing
+    }
+
+    /// The cores that ports and uplinks are kept to.
+    fn pins(&self) -> Pins {
+        let ports = self
+            .ports
+            .iter()
+            .filter_map(|(uuid, live)| Some((live.id(), &self.desired.ports.get(uuid)?.cores)));
+        let uplinks = self.uplinks.iter().filter_map(|(name, uplink)| {
+            Some((uplink.id(), &self.config.physnets.get(name)?.cores))
+        });
+        let kept = ports.chain(uplinks).filter(|(_, cores)| !cores.is_empty());
+        kept.map(|(port, cores)| (port, cores.clone())).collect()
     }
 
     async fn publish(&mut self) {

@@ -158,7 +158,7 @@ impl Switch {
         match &port.attachment {
             Attachment::VhostUser { socket, mode, queues, .. } => {
                 let device = Device::new(*queues);
-                let rxq = |pair| Rxq { port: id, source: Box::new(device.rxq(pair)) };
+                let rxq = |pair| Rxq::new(id, pair, Box::new(device.rxq(pair)));
                 let rxqs = (0..*queues).map(rxq).collect();
                 let vhost = &self.config.vhost;
                 let options = GuestOptions {

@@ -9,13 +9,15 @@ use dataplane::snapshot::{DomainId, PortId};
 
 use super::Switch;
 use super::ports::Link;
+use crate::crew::{Assigned, Rota};
 use crate::guest::GuestState;
 use crate::model::{Attachment, Mac, Network, NetworkUuid, PortUuid, Status};
-use crate::show::view;
 use crate::show::view::{
-    Counts, DomainView, DropView, FdbEntryView, FdbOrigin, FdbStatisticsView, FdbView, NetworkRef,
-    PortKind, PortRef, PortView, RegionView, RingView, VhostState, VhostView, Work, WorkerView,
+    BalanceView, Counts, DomainView, DropView, FdbEntryView, FdbOrigin, FdbStatisticsView, FdbView,
+    MoveView, NetworkRef, PortKind, PortRef, PortView, RebalanceView, RegionView, RingView,
+    RxqView, VhostState, VhostView, Work, WorkerView,
 };
+use crate::show::{rounded, view};
 
 impl Switch {
     /// Seconds since the start.
@@ -213,7 +215,23 @@ impl Switch {
         let refs = self.port_refs();
         let sleep = self.config.workers.sleep_max().map(|max| max.as_micros() as u32);
         let elapsed = self.started.elapsed().as_secs_f64() * self.clock.rate() as f64;
-        let view = |(number, (core, counters, queues)): (usize, (u32, &_, &[PortId]))| {
+        let now = cycles();
+        let rxq = |assigned: &Assigned| {
+            let recent = assigned.load.recent(now);
+            let ratio =
+                |part: u64, whole: u64| (whole > 0).then(|| rounded(part as f64 / whole as f64));
+            Some(RxqView {
+                port: refs.get(&assigned.port)?.clone(),
+                queue: assigned.queue,
+                cores: self.crew.kept_to(assigned.port).to_vec(),
+                frames: assigned.load.frames(),
+                seconds: self.seconds(recent.passed),
+                load_percent: rounded(recent.share() * 100.0),
+                cycles_per_frame: ratio(recent.cycles, recent.frames),
+                burst_mean: ratio(recent.frames, recent.bursts),
+            })
+        };
+        let view = |(number, (core, counters, queues)): (usize, (u32, &_, &[Assigned]))| {
             let counters: &dataplane::counters::WorkerCounters = counters;
             let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
             let work = Work {
@@ -225,10 +243,52 @@ impl Switch {
                 rests: read(&counters.rests),
                 bursts: std::array::from_fn(|class| read(&counters.bursts[class])),
             };
-            let rxqs = queues.iter().filter_map(|port| refs.get(port).cloned()).collect();
+            let rxqs = queues.iter().filter_map(rxq).collect();
             WorkerView::new(number as u16, core, sleep, rxqs, work)
         };
         self.crew.workers().enumerate().map(view).collect()
+    }
+
+    /// Gives receive queues to workers by what they cost lately, unless it is only to be told how.
+    pub(crate) async fn rebalance(&mut self, dry_run: bool) -> RebalanceView {
+        let now = cycles();
+        let seconds = self.crew.workers().flat_map(|(_, _, queues)| queues);
+        let seconds = seconds.map(|it| it.load.recent(now).passed).max().unwrap_or(0);
+        let Rota { before, after, transfers } = self.crew.plan(now);
+        let refs = self.port_refs();
+        let percent = |share: f64| rounded(share * 100.0);
+        let workers = self.crew.workers().enumerate().map(|(number, (core, _, _))| BalanceView {
+            number: number as u16,
+            core,
+            before_percent: percent(before[number]),
+            after_percent: percent(after[number]),
+        });
+        let moves = transfers.iter().filter_map(|it| {
+            Some(MoveView {
+                port: refs.get(&it.port)?.clone(),
+                queue: it.queue,
+                from: it.from as u16,
+                to: it.to as u16,
+                load_percent: percent(it.share),
+            })
+        });
+        let view = RebalanceView {
+            done: !dry_run,
+            seconds: self.seconds(seconds),
+            workers: workers.collect(),
+            moves: moves.collect(),
+        };
+        if !dry_run {
+            for transfer in transfers {
+                self.crew.transfer(transfer).await;
+            }
+            tracing::info!(moved = view.moves.len(), "rebalanced the receive queues");
+        }
+        view
+    }
+
+    fn seconds(&self, cycles: u64) -> f64 {
+        rounded(cycles as f64 / self.clock.rate() as f64)
     }
 
     /// Drops, by port and reason.
@@ -309,8 +369,8 @@ impl Switch {
     fn pollers(&self) -> BTreeMap<PortId, Vec<u16>> {
         let mut pollers = BTreeMap::<PortId, Vec<u16>>::new();
         for (number, (_, _, queues)) in self.crew.workers().enumerate() {
-            for port in queues {
-                let workers = pollers.entry(*port).or_default();
+            for assigned in queues {
+                let workers = pollers.entry(assigned.port).or_default();
                 if workers.last() != Some(&(number as u16)) {
                     workers.push(number as u16);
                 }

@@ -66,7 +66,7 @@ impl Switch {
             let known = if stations { vec![mac(number as u64)] } else { Vec::new() };
             builder.access(port, true, domain, &known);
             plan.egress.push(Some(Arc::clone(device) as _));
-            let rxq = Rxq { port, source: Box::new(device.rxq(0)) };
+            let rxq = Rxq::new(port, 0, Box::new(device.rxq(0)));
             postman.send(Mail::Attach(rxq)).expect("room for a letter");
         }
         plan.snapshot = builder.build(hash);

@@ -1,7 +1,10 @@
 //! The two ends of a port: where frames come from and where they go.
 
+use std::sync::Arc;
+
 use vhost::{Device, Frames, Sent, Source, Staged};
 
+use crate::counters::RxqCounters;
 use crate::snapshot::PortId;
 
 #[cfg(feature = "dpdk")]
@@ -11,13 +14,25 @@ pub mod eth;
 pub struct Rxq {
     /// The port.
     pub port: PortId,
+    /// Its number among the port's queues.
+    pub queue: u16,
     /// Where the frames come from.
     pub source: Box<dyn Source>,
+    /// What it has cost so far, whoever polled it.
+    pub counters: Arc<RxqCounters>,
+}
+
+impl Rxq {
+    /// A queue that nobody has polled yet.
+    pub fn new(port: PortId, queue: u16, source: Box<dyn Source>) -> Self {
+        Self { port, queue, source, counters: Arc::default() }
+    }
 }
 
 impl std::fmt::Debug for Rxq {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rxq").field("port", &self.port).finish_non_exhaustive()
+        let Self { port, queue, .. } = self;
+        f.debug_struct("Rxq").field("port", port).field("queue", queue).finish_non_exhaustive()
     }
 }
 

@@ -66,7 +66,7 @@ impl Bed {
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
-            Some("show") => has("--config") || has("--socket"),
+            Some("show" | "rebalance") => has("--config") || has("--socket"),
             Some("network" | "port") => has("--config") || has("--store"),
             _ => true,
         };
@@ -124,6 +124,7 @@ fn example(query: &Query) -> Answer {
                 | (Query::Fdb { .. }, Answer::Fdb(_))
                 | (Query::Vhost { .. }, Answer::Vhost(_))
                 | (Query::Workers {}, Answer::Workers(_))
+                | (Query::Rebalance { .. }, Answer::Rebalance(_))
                 | (Query::Drops {}, Answer::Drops(_))
                 | (Query::Errors {}, Answer::Errors(_))
         )
@@ -137,6 +138,7 @@ fn example(query: &Query) -> Answer {
             let only = only.to_string();
             views.retain(|view| serde_json::to_value(&view.port).expect("JSON")["uuid"] == only);
         }
+        (Query::Rebalance { dry_run }, Answer::Rebalance(view)) => view.done = !dry_run,
         _ => {}
     }
     answer

@@ -31,7 +31,7 @@ impl Host {
         let some = VlanRanges::new(vec![parse_range("100-199").expect("a range")]);
         let physnet = |device: &str, vlans, mtu| {
             let device = device.parse().expect("a device");
-            Physnet { device, vlans, mtu }
+            Physnet { device, vlans, mtu, cores: Vec::new() }
         };
         let name = |name: &str| -> PhysnetName { name.parse().expect("a name") };
         Host {
@@ -45,7 +45,12 @@ impl Host {
     }
 
     pub fn site(&self) -> Site<'_> {
-        Site { host: &self.name, physnets: Some(&self.physnets), vhost: &self.vhost }
+        Site {
+            host: &self.name,
+            physnets: Some(&self.physnets),
+            vhost: &self.vhost,
+            cores: &[2, 3],
+        }
     }
 }
 

@@ -138,12 +138,14 @@ fn good_ports_are_read_and_come_back() {
             queues,
         },
         admin_up: true,
+        cores: Vec::new(),
     };
     let device = |mac| Port {
         name: "wire".parse().ok(),
         network,
         attachment: Attachment::Ethdev { mac, device: "net_tap0,iface=t".parse().expect("one") },
         admin_up: false,
+        cores: vec![2, 3],
     };
     for (text, port) in [
         (
@@ -157,12 +159,12 @@ fn good_ports_are_read_and_come_back() {
         ),
         (
             r#"{"network":"NET","kind":"ethdev","device":"net_tap0,iface=t","name":"wire",
-                "admin_up":false}"#,
+                "admin_up":false,"cores":[2,3]}"#,
             device(None),
         ),
         (
             r#"{"network":"NET","kind":"ethdev","device":"net_tap0,iface=t","name":"wire",
-                "admin_up":false,"mac":"52:54:00:00:00:01"}"#,
+                "admin_up":false,"cores":[2,3],"mac":"52:54:00:00:00:01"}"#,
             device(Some(mac)),
         ),
     ] {
@@ -194,6 +196,21 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                 ],
             ),
             (
+                r#"{"network":"00000000-0000-4000-8000-000000000001","kind":"ethdev",
+                    "device":"net_tap0","cores":[2,-1,2]}"#,
+                &["x: cores[1]: -1 is too small; write a whole number from 0 to 65535"],
+            ),
+            (
+                r#"{"network":"00000000-0000-4000-8000-000000000001","kind":"ethdev",
+                    "device":"net_tap0","cores":[2,3,2]}"#,
+                &["x: cores[2]: CPU 2 is listed twice; list each CPU once"],
+            ),
+            (
+                r#"{"network":"00000000-0000-4000-8000-000000000001","kind":"ethdev",
+                    "device":"net_tap0","cores":[]}"#,
+                &["x: cores: no CPU is listed; list at least one, or remove the line"],
+            ),
+            (
                 r#"{"network":"blue","kind":"tap"}"#,
                 &[
                     "x: network: `blue` is not a UUID; write a UUID such as \
@@ -221,9 +238,9 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                     "x: mode: `both` is not known; write `client` or `server`",
                     "x: queues: 17 is too large; write a whole number from 1 to 16",
                     "x: device: is not a field of a port of kind `vhost-user`; remove it, or use one \
-                 of: name, network, kind, mac, socket, mode, queues, admin_up",
+                 of: name, network, kind, mac, socket, mode, queues, admin_up, cores",
                     "x: security_groups: is not a field of a port of kind `vhost-user`; remove it, or \
-                 use one of: name, network, kind, mac, socket, mode, queues, admin_up",
+                 use one of: name, network, kind, mac, socket, mode, queues, admin_up, cores",
                 ],
             ),
             (
@@ -233,7 +250,7 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                     "x: device: `` does not name a DPDK device; write a PCI address such as \
                  0000:01:10.0 or a virtual device such as net_af_packet0,iface=eth1",
                     "x: queues: is not a field of a port of kind `ethdev`; remove it, or use one of: \
-                 name, network, kind, mac, device, admin_up",
+                 name, network, kind, mac, device, admin_up, cores",
                 ],
             ),
             (&long_socket, &[&long_message]),

@@ -187,6 +187,23 @@ fn objects_are_judged_among_the_others() {
                  vhost.queues_max in the configuration"
             )],
         ),
+        (
+            vec![
+                (&net, local.clone()),
+                (
+                    &port,
+                    json!({
+                        "network": NET, "kind": "vhost-user", "socket": "a", "cores": [3, 7],
+                        "mac": "52:54:00:00:00:01",
+                    }),
+                ),
+            ],
+            vec![NET],
+            vec![format!(
+                "{port}: cores[1]: CPU 7 has no worker on this host; there are workers on 2, 3; \
+                 choose among these, or add it to workers.cores in the configuration and restart"
+            )],
+        ),
         // What is short enough alone may be too long under the socket directory.
         (
             vec![(&net, local.clone()), (&port, guest(NET, &"s".repeat(100), 1))],

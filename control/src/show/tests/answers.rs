@@ -80,8 +80,29 @@ pub fn answer(query: &Query) -> Answer {
         }]),
         Query::Workers {} => {
             let work = Work { cycles: 3, busy_cycles: 1, frames: 7, ..Work::default() };
-            Answer::Workers(vec![WorkerView::new(0, 2, Some(250), vec![web()], work)])
+            let rxq = RxqView {
+                port: web(),
+                queue: 1,
+                cores: vec![2],
+                frames: 7,
+                seconds: 5.25,
+                load_percent: 12.5,
+                cycles_per_frame: Some(180.0),
+                burst_mean: None,
+            };
+            Answer::Workers(vec![WorkerView::new(0, 2, Some(250), vec![rxq], work)])
         }
+        Query::Rebalance { dry_run } => Answer::Rebalance(RebalanceView {
+            done: !dry_run,
+            seconds: 5.25,
+            workers: vec![BalanceView {
+                number: 0,
+                core: 2,
+                before_percent: 80.0,
+                after_percent: 40.5,
+            }],
+            moves: vec![MoveView { port: web(), queue: 1, from: 0, to: 1, load_percent: 39.5 }],
+        }),
         Query::Drops {} => Answer::Drops(vec![DropView {
             port: web(),
             reason: "ring-full".to_owned(),

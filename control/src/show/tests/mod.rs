@@ -67,6 +67,8 @@ fn every_query() -> Vec<Query> {
         Query::Fdb { network: Some(red().uuid) },
         Query::Vhost { port: "00000000-0000-4000-8000-000000000002".parse().ok() },
         Query::Workers {},
+        Query::Rebalance { dry_run: true },
+        Query::Rebalance { dry_run: false },
         Query::Drops {},
         Query::Errors {},
     ]

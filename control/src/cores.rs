@@ -1,0 +1,38 @@
+//! A list of CPUs, as a configuration or an object has it: `cores`.
+
+use crate::fields::Fields;
+
+/// The CPUs that the field lists: each once, and one at least. None, with no fault, if it is absent.
+pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Vec<u32>> {
+    let cores: Vec<u32> =
+        fields.list("cores", |fields, name, value| fields.number_from(name, value, 0..=65_535))?;
+    if cores.is_empty() {
+        fields.fault("cores", "no CPU is listed", "list at least one, or remove the line");
+    }
+    for (index, core) in cores.iter().enumerate() {
+        if cores[..index].contains(core) {
+            let what = format!("CPU {core} is listed twice");
+            fields.fault(&format!("cores[{index}]"), what, "list each CPU once");
+        }
+    }
+    Some(cores)
+}
+
+/// Those of `cores` at which no worker of `workers` runs, with their places in the list. Of workers
+/// that are not known nothing can be said.
+pub(crate) fn strangers<'a>(
+    cores: &'a [u32],
+    workers: &'a [u32],
+) -> impl Iterator<Item = (usize, u32)> + 'a {
+    let unknown = workers.is_empty();
+    let cores = cores.iter().copied().enumerate();
+    cores.filter(move |(_, core)| !unknown && !workers.contains(core))
+}
+
+/// What is said of a CPU without a worker, and what to do about it.
+pub(crate) fn stranger_fault(core: u32, workers: &[u32]) -> (String, &'static str) {
+    let list: Vec<_> = workers.iter().map(u32::to_string).collect();
+    let what =
+        format!("CPU {core} has no worker on this host; there are workers on {}", list.join(", "));
+    (what, "choose among these, or add it to workers.cores in the configuration and restart")
+}
