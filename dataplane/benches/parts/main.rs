@@ -16,6 +16,7 @@
 mod bed;
 mod part;
 mod rings;
+mod switch;
 mod tables;
 mod whole;
 
