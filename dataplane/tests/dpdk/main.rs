@@ -9,6 +9,7 @@
 mod devices;
 mod frames;
 mod kernel;
+mod offloads;
 mod record;
 mod start;
 
