@@ -192,6 +192,10 @@ impl EthPort {
             }
             return Ok(());
         }
+        if !sent.may_cut() {
+            sent.full += 1;
+            return Ok(());
+        }
         // The segments of one frame are sent by themselves, so that it is known whether all of
         // them were.
         lane.flush(sent);

@@ -34,6 +34,11 @@ pub const HEAD_MAX: usize = 128;
 /// one guest can take from a worker, and the length of one chain.
 pub(crate) const SEGMENTS_MAX: usize = 1024;
 
+/// The most segments that software cuts frames into for one port and burst, give or take one frame:
+/// as many as a burst of 64 KiB frames has at an MTU of 1500. Smaller segments are no way for a
+/// guest to take more time from a worker.
+const CUTS_MAX: u64 = 64 * 44;
+
 /// A piece of a frame's body in memory that somebody else may write to.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
@@ -99,6 +104,13 @@ impl Sent {
     pub fn completed(&mut self, offload: Offload) {
         self.checksums += 1;
         self.segments += u64::from(offload.is_segmented());
+    }
+
+    /// Whether a frame may still be cut into segments in software, or has to count as one that
+    /// found no room.
+    #[inline]
+    pub fn may_cut(&self) -> bool {
+        self.segments < CUTS_MAX
     }
 
     /// Frames of which it is known what became of them.

@@ -46,10 +46,14 @@ pub struct Part<'a> {
 }
 
 impl<'a> Completion<'a> {
-    /// Of a frame that leaves with `tag`. `None` if its checksum is too far behind its beginning.
+    /// Of a frame that leaves with `tag`. `None` if its checksum is too far behind its beginning,
+    /// or what is left undone makes no sense.
     pub fn new(frame: FrameRef<'a>, tag: TagEdit) -> Option<Self> {
         let bytes = frame.bytes_with(tag);
         let offload = frame.offload().with(tag);
+        if offload.is_impossible() {
+            return None;
+        }
         let head_bytes =
             if offload.is_segmented() { usize::from(offload.headers) } else { offload.field() + 2 };
         let mut head = [0; HEADERS_MAX];

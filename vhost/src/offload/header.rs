@@ -25,6 +25,10 @@ const EXTENSIONS: [u8; 3] = [0, 43, 60];
 const TCP_BYTES: usize = 20;
 const TCP_CHECKSUM: u16 = 16;
 
+/// The least payload of a segment: less, which no TCP uses (Linux stops at 48), would make us cut a
+/// frame into tens of thousands.
+const SEGMENT_MIN: u16 = 48;
+
 /// Nothing before this offset in a transport header is a checksum: the ports are there.
 const PORTS_BYTES: u16 = 4;
 
@@ -106,7 +110,7 @@ impl RawHeader {
         if !is_tcp
             || self.offset != TCP_CHECKSUM
             || tcp_bytes < TCP_BYTES
-            || size == 0
+            || size < SEGMENT_MIN
             || headers >= bytes
             || bytes - network > IP_BYTES_MAX
         {

@@ -108,6 +108,10 @@ impl<L: Layout> Ring<L> {
             sent.unfinished += 1;
             return Ok(0);
         };
+        if !sent.may_cut() {
+            sent.full += 1;
+            return Ok(0);
+        }
         let mut used = 0;
         while let Some(part) = completion.next() {
             match self.fill_pieces(part.bytes(), part.reader(), NetHeader::PLAIN)? {

@@ -145,3 +145,25 @@ fn without_mergeable_buffers_a_large_frame_needs_a_large_buffer() {
     assert_eq!(guest.read(guest.buffer(0), 10), [1, 1, 66, 0, 168, 5, 34, 0, 16, 0]);
     assert_eq!(guest.read(guest.buffer(1), 2000), frame[..2000]);
 }
+
+#[test]
+fn small_segments_take_no_more_of_a_workers_time() {
+    // Each of these becomes 1365 segments, of which a receiver with room for all gets some.
+    let plan = Plan { payload: 65_490, options: 0, ..PLAIN };
+    let mut receiver = Receiver::new(0, 0, 0);
+    let mut target = Guest::new(16384);
+    receiver.ring = Vring::new(target.memory(), &target.config()).unwrap();
+    (0..16384).for_each(|index| target.supply(index, 200));
+    let mut guest = Guest::new(256);
+    let config = VringConfig { left: Offloads::left_by(ALL), ..guest.config() };
+    let raw = plan.raw(1, 48);
+    let mut header = raw.word.to_le_bytes().to_vec();
+    header.extend([16, 0, 0, 0]);
+    for frame in 0..8 {
+        guest.transmit_pieces(32 * frame, &header, &plan.frame(), &[]);
+    }
+    let mut sender = Sender(Vring::new(guest.memory(), &config).unwrap());
+    let (sent, _) = receiver.relay(&mut sender, TagEdit::Keep);
+    assert_eq!((sent.frames, sent.full, sent.segments), (3, 5, 3 * 1365));
+    assert_eq!(target.completed().len(), 3 * 1365);
+}
