@@ -9,7 +9,7 @@ use crate::contest::Plan;
 use crate::guest::Pages;
 use crate::machine::Cores;
 use crate::scenario::Scenario;
-use crate::switch::Contender;
+use crate::switch::{Contender, OVS, VIADUCT};
 
 /// Guest to guest throughput of vhost-user switches, as ratios to dpdk-testpmd, taken in one run.
 #[derive(Debug, Parser)]
@@ -32,13 +32,18 @@ pub struct Arguments {
     pub json: Option<PathBuf>,
 
     /// A switch to compare with testpmd; may be repeated. NAME=PATH is the Viaduct in that program,
-    /// so that several can be compared. Without, `copy`, and `viaduct` if its program is given.
+    /// so that several can be compared. Without, `copy`, and `viaduct` and `ovs` if their programs
+    /// are given.
     #[arg(long, value_name = "NAME[=PATH]")]
     pub switch: Vec<String>,
 
     /// Viaduct's program.
     #[arg(long, value_name = "PATH")]
     pub viaduct: Option<PathBuf>,
+
+    /// Where Open vSwitch's packages are unpacked, or / if they are installed.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub ovs: Option<PathBuf>,
 
     /// Runs of each switch in each scenario.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -59,6 +64,10 @@ pub struct Arguments {
     /// A scenario of your own: the frames' length in bytes.
     #[arg(long, value_name = "BYTES")]
     pub frame_bytes: Option<usize>,
+
+    /// … frames of 64, 590 and 1514 bytes, seven to four to one.
+    #[arg(long, conflicts_with = "frame_bytes")]
+    pub imix: bool,
 
     /// … the number of flows in each direction.
     #[arg(long, value_name = "NUMBER")]
@@ -121,11 +130,12 @@ impl Arguments {
         let mut contenders = self.switch.clone();
         if contenders.is_empty() {
             contenders.push("copy".to_owned());
-            contenders.extend(self.viaduct.as_ref().map(|_| "viaduct".to_owned()));
+            contenders.extend(self.viaduct.as_ref().map(|_| VIADUCT.to_owned()));
+            contenders.extend(self.ovs.as_ref().map(|_| OVS.to_owned()));
         }
         let contenders = contenders
             .iter()
-            .map(|text| Contender::new(text, self.viaduct.as_deref()))
+            .map(|text| Contender::new(text, self.viaduct.as_deref(), self.ovs.as_deref()))
             .collect::<Result<Vec<_>>>()?;
         for (index, contender) in contenders.iter().enumerate() {
             let name = &contender.name;
@@ -144,6 +154,7 @@ impl Arguments {
         let addresses = self.addresses.unwrap_or(base.addresses);
         let own = Scenario {
             frame_bytes: self.frame_bytes.unwrap_or(base.frame_bytes),
+            imix: self.imix,
             // Each address needs a flow to be seen.
             flows: self.flows.unwrap_or(base.flows.max(addresses)),
             addresses,
@@ -156,6 +167,7 @@ impl Arguments {
             ..base
         };
         let given = self.frame_bytes.is_some()
+            || self.imix
             || self.flows.is_some()
             || self.addresses.is_some()
             || self.both_ways
@@ -206,6 +218,9 @@ mod tests {
         let named = switches(&["--switch", "old=/a", "--switch", "copy", "--switch", "new=/b"]);
         assert_eq!(named.expect("three names"), ["old", "copy", "new"]);
         assert_eq!(switches(&["--viaduct", "/a"]).expect("the default"), ["copy", "viaduct"]);
+        let all = switches(&["--viaduct", "/a", "--ovs", "/"]);
+        assert_eq!(all.expect("the default"), ["copy", "viaduct", "ovs"]);
+        assert!(switches(&["--switch", "ovs"]).is_err());
         let both = switches(&["--viaduct", "/a", "--switch", "viaduct", "--switch", "old=/b"]);
         assert_eq!(both.expect("two names"), ["viaduct", "old"]);
         for wrong in ["copy=/a", "testpmd=/a", "=/a", "new="] {

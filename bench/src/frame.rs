@@ -78,42 +78,57 @@ impl Stamp {
     }
 }
 
-/// All frames from one guest to another, of one size.
+/// All frames from one guest to another.
 #[derive(Clone, Debug)]
 pub struct Stream {
     key: u64,
-    frame_bytes: usize,
+    /// The frames' lengths in bytes, which repeat in this order.
+    sizes: Box<[usize]>,
     flows: u32,
     source: Addresses,
     destination: Addresses,
-    /// The first five words for the first address of each side, without ports.
-    template: [u64; 5],
+    /// For each of `sizes` the first five words for the first address of each side, without ports.
+    templates: Box<[[u64; 5]]>,
     /// Whether a side has more than one address, so that the template does not always hold.
     varies: bool,
 }
 
 impl Stream {
-    /// A stream of `flows` flows of `frame_bytes` bytes each (64 to [`LONGEST_FRAME`]).
+    /// A stream of `flows` flows whose frames have the lengths `sizes` by turns, in bytes without
+    /// preamble and check sequence (64 to [`LONGEST_FRAME`]).
     ///
     /// `nonce` goes into every frame's check word, so that frames left in memory by an earlier run
     /// cannot pass for frames of this one.
     pub fn new(
         nonce: u64,
-        frame_bytes: usize,
+        sizes: &[usize],
         flows: u32,
         source: Addresses,
         destination: Addresses,
     ) -> Self {
-        assert!((HEAD_BYTES..=LONGEST_FRAME).contains(&frame_bytes) && flows > 0);
+        assert!(!sizes.is_empty() && flows > 0);
+        assert!(sizes.iter().all(|size| (HEAD_BYTES..=LONGEST_FRAME).contains(size)));
         let key = mix(nonce ^ u64::from(source.guest) << 8 ^ u64::from(destination.guest));
         let varies = source.count > 1 || destination.count > 1;
-        let template = headers(frame_bytes, source, destination, 0);
-        Self { key, frame_bytes, flows, source, destination, template, varies }
+        let templates = sizes.iter().map(|size| headers(*size, source, destination, 0)).collect();
+        Self { key, sizes: sizes.into(), flows, source, destination, templates, varies }
     }
 
-    /// The length of each frame, in bytes without preamble and check sequence.
-    pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes
+    /// The length of the longest frames, in bytes.
+    pub fn longest_frame(&self) -> usize {
+        self.sizes.iter().copied().max().unwrap_or(HEAD_BYTES)
+    }
+
+    /// The length of the frame with that sequence number, in bytes.
+    #[inline(always)]
+    pub fn frame_bytes(&self, sequence: u64) -> usize {
+        self.sizes[self.turn(sequence)]
+    }
+
+    /// Which of the lengths the frame with that sequence number has.
+    #[inline(always)]
+    fn turn(&self, sequence: u64) -> usize {
+        if self.sizes.len() == 1 { 0 } else { (sequence % self.sizes.len() as u64) as usize }
     }
 
     /// The number of flows; flow `sequence % flows` is the one that a sequence number belongs to.
@@ -127,9 +142,9 @@ impl Stream {
     pub fn head(&self, stamp: Stamp) -> Head {
         let Stamp { sequence, flow, slot } = stamp;
         let [word0, word1, word2, word3, word4] = if self.varies {
-            headers(self.frame_bytes, self.source, self.destination, flow)
+            headers(self.frame_bytes(sequence), self.source, self.destination, flow)
         } else {
-            self.template
+            self.templates[self.turn(sequence)]
         };
         // 14 bits each, above the ports that firmware and well-known services listen on.
         let source_port = u64::from((0x4000 | flow as u16 & 0x3fff).swap_bytes());
@@ -221,7 +236,7 @@ mod tests {
     }
 
     fn stream(frame_bytes: usize) -> Stream {
-        Stream::new(7, frame_bytes, 100_000, Addresses::new(1, 10_000), Addresses::new(2, 3))
+        Stream::new(7, &[frame_bytes], 100_000, Addresses::new(1, 10_000), Addresses::new(2, 3))
     }
 
     /// The MAC address that a guest's index has, spelled byte by byte.
@@ -262,6 +277,19 @@ mod tests {
     }
 
     #[test]
+    fn lengths_take_turns() {
+        let (one, two) = (Addresses::new(1, 1), Addresses::new(2, 1));
+        let stream = Stream::new(7, &[64, 1514, 590], 2, one, two);
+        assert_eq!(stream.longest_frame(), 1514);
+        for (sequence, size) in [(0, 64), (1, 1514), (2, 590), (3, 64), (3_000_001, 1514)] {
+            assert_eq!(stream.frame_bytes(sequence), size);
+            let bytes = bytes(&stream.head(Stamp { sequence, flow: 0, slot: 0 }));
+            assert_eq!(usize::from(u16::from_be_bytes([bytes[16], bytes[17]])), size - 14);
+            assert_eq!(header_sum(&bytes[14..34]), 0xffff);
+        }
+    }
+
+    #[test]
     fn the_stamp_comes_back() {
         let stamp = Stamp { sequence: 0x0123_4567_89ab_cdef, flow: 99_999, slot: 0xbeef };
         assert_eq!(Stamp::claimed(&stream(64).head(stamp)), stamp);
@@ -282,10 +310,10 @@ mod tests {
     fn streams_and_runs_disown_each_others_frames() {
         let stamp = Stamp { sequence: 5, flow: 5, slot: 5 };
         let (one, two) = (Addresses::new(1, 1), Addresses::new(2, 1));
-        let there = Stream::new(1, 64, 10, one, two);
+        let there = Stream::new(1, &[64], 10, one, two);
         assert!(there.owns(&there.head(stamp)));
-        assert!(!there.owns(&Stream::new(1, 64, 10, two, one).head(stamp)));
-        assert!(!there.owns(&Stream::new(2, 64, 10, one, two).head(stamp)));
+        assert!(!there.owns(&Stream::new(1, &[64], 10, two, one).head(stamp)));
+        assert!(!there.owns(&Stream::new(2, &[64], 10, one, two).head(stamp)));
     }
 
     #[test]

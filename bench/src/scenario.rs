@@ -6,6 +6,10 @@ use serde::Serialize;
 use crate::frame::{Addresses, HEAD_BYTES, LONGEST_FRAME, MOST_ADDRESSES, Stream};
 use crate::guest::{Faults, Guest, ORDINARY_STRIDE, Pages, Shape, whole_frame_stride};
 
+/// The simple IMIX, twelve frames that repeat: 7 of 64 B, 4 of 590 B and 1 of 1514 B, that is, IP
+/// packets of up to 50, 576 and 1500 B; 360 B on average.
+const IMIX: [usize; 12] = [64, 590, 64, 64, 590, 64, 1514, 64, 590, 64, 64, 590];
+
 /// Number of descriptors in a bystander's rings: it only waits for frames that should not come.
 const BYSTANDER_RING: u16 = 256;
 
@@ -19,6 +23,8 @@ pub struct Scenario {
     pub name: String,
     /// Length of each frame, in bytes, from the destination address to the end of the payload.
     pub frame_bytes: usize,
+    /// Whether frames have the lengths of [`IMIX`] instead.
+    pub imix: bool,
     /// Flows (UDP port pairs) in each direction.
     pub flows: u32,
     /// MAC and IPv4 addresses of each of the two guests.
@@ -43,6 +49,7 @@ impl Scenario {
         Self {
             name: name.to_owned(),
             frame_bytes,
+            imix: false,
             flows: 1,
             addresses: 1,
             both_ways: false,
@@ -62,6 +69,8 @@ impl Scenario {
             base("512", 512),
             base("1500", 1500),
             base("9000", 9000),
+            Self { imix: true, ..base("imix", 64) },
+            Self { imix: true, flows: 1_000, both_ways: true, ..base("imix-both", 64) },
             Self { large_buffers: true, ..base("9000-whole", 9000) },
             Self { both_ways: true, ..base("64-both", 64) },
             Self { burst: 64, ..base("64-burst64", 64) },
@@ -70,6 +79,7 @@ impl Scenario {
             Self { flows: 100_000, ..base("64-flows100k", 64) },
             Self { flows: 1_000, addresses: 1_000, ..base("64-addresses1k", 64) },
             Self { flows: 10_000, addresses: 10_000, ..base("64-addresses10k", 64) },
+            Self { flows: 100_000, addresses: 100_000, ..base("64-addresses100k", 64) },
             Self { ports: 16, ..base("64-ports16", 64) },
             Self { ports: 64, ..base("64-ports64", 64) },
             Self { ring: 256, ..base("1500-ring256", 1500) },
@@ -78,7 +88,7 @@ impl Scenario {
 
     /// The few that `--quick` runs: one of each kind of code path, not of each size.
     pub fn quick() -> Vec<Self> {
-        let names = ["64", "9000", "64-both", "64-addresses1k"];
+        let names = ["64", "9000", "imix-both", "64-addresses1k"];
         Self::standard().into_iter().filter(|one| names.contains(&one.name.as_str())).collect()
     }
 
@@ -111,16 +121,27 @@ impl Scenario {
             "scenario {name}: a switch has 2 to {MOST_PORTS} ports"
         );
         ensure!(
-            self.mergeable || self.large_buffers || self.frame_bytes + 12 <= ORDINARY_STRIDE,
+            self.mergeable || self.large_buffers || self.longest_frame() + 12 <= ORDINARY_STRIDE,
             "scenario {name}: frames of {} B need mergeable or large receive buffers",
             self.frame_bytes
         );
         Ok(())
     }
 
+    /// The frames' lengths in bytes, which repeat in this order.
+    pub fn sizes(&self) -> &[usize] {
+        if self.imix { &IMIX } else { std::slice::from_ref(&self.frame_bytes) }
+    }
+
+    /// The length of the longest frames, in bytes.
+    pub fn longest_frame(&self) -> usize {
+        self.sizes().iter().copied().max().unwrap_or(self.frame_bytes)
+    }
+
     /// In words, for the list.
     pub fn describe(&self) -> String {
-        let mut text = format!("{} B", self.frame_bytes);
+        let mut text =
+            if self.imix { "IMIX".to_owned() } else { format!("{} B", self.frame_bytes) };
         text += if self.both_ways { ", both ways" } else { ", one way" };
         if self.flows > 1 {
             text += &format!(", {} flows", self.flows);
@@ -167,10 +188,10 @@ impl Guests {
         scenario.check()?;
         let stream = |from: u16, to: u16| {
             let (from, to) = (scenario.addresses_of(from), scenario.addresses_of(to));
-            Stream::new(nonce, scenario.frame_bytes, scenario.flows, from, to)
+            Stream::new(nonce, scenario.sizes(), scenario.flows, from, to)
         };
         let receive_stride = if scenario.large_buffers {
-            whole_frame_stride(scenario.frame_bytes)
+            whole_frame_stride(scenario.longest_frame())
         } else {
             ORDINARY_STRIDE
         };

@@ -75,7 +75,7 @@ pub struct Judge {
 impl Judge {
     /// Expects `stream` and nothing else.
     pub fn new(stream: Stream) -> Self {
-        let body = vec![0; stream.frame_bytes() - HEAD_BYTES];
+        let body = vec![0; stream.longest_frame() - HEAD_BYTES];
         Self {
             tracker: Tracker::new(stream.flows()),
             stream,
@@ -117,13 +117,13 @@ impl Judge {
     pub fn judge(&mut self, frame: &Received<'_>) {
         let stamp = Stamp::claimed(&frame.head);
         let plain = frame.header.flags == 0 && frame.header.gso_type == 0;
-        let whole = frame.length() == self.stream.frame_bytes();
+        let whole = frame.length() == self.stream.frame_bytes(stamp.sequence);
         if !(plain && whole && is_same(&frame.head, &self.stream.head(stamp))) {
             return self.refuse(frame);
         }
         if self.until_whole == 0 {
             self.until_whole = WHOLE_FRAME_EVERY;
-            if !self.body_is_right(frame, stamp.slot) {
+            if !self.body_is_right(frame, stamp) {
                 self.corrupt += 1;
                 return;
             }
@@ -144,10 +144,12 @@ impl Judge {
     }
 
     #[cold]
-    fn body_is_right(&mut self, frame: &Received<'_>, slot: u16) -> bool {
-        self.stream.body(slot, &mut self.expected_body);
-        frame.body(&mut self.found_body);
-        self.expected_body == self.found_body
+    fn body_is_right(&mut self, frame: &Received<'_>, stamp: Stamp) -> bool {
+        let length = self.stream.frame_bytes(stamp.sequence) - HEAD_BYTES;
+        let (expected, found) = (&mut self.expected_body[..length], &mut self.found_body[..length]);
+        self.stream.body(stamp.slot, expected);
+        frame.body(found);
+        expected == found
     }
 }
 

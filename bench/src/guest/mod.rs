@@ -71,7 +71,7 @@ impl Guest {
     pub fn new(shape: Shape, outgoing: Stream, incoming: Stream) -> Result<Self> {
         let receive_layout = Layout::at(0, shape.ring);
         let transmit_layout = Layout::at(receive_layout.end, shape.ring);
-        let transmit_stride = slots::stride_for(HEADER_BYTES + outgoing.frame_bytes());
+        let transmit_stride = slots::stride_for(HEADER_BYTES + outgoing.longest_frame());
         let receive_bytes = shape.receive_stride * usize::from(shape.ring);
         let transmit_bytes = transmit_stride * usize::from(shape.ring);
         let buffer_bytes = receive_bytes + transmit_bytes;

@@ -111,6 +111,42 @@ fn right_frames_are_right_at_every_size() {
 }
 
 #[test]
+fn a_mix_of_lengths_is_judged_by_each_frames_own() {
+    let scenario = Scenario { imix: true, flows: 7, ..small() };
+    let (arrived, faults) = deliver(&scenario, 1000, |frames| frames);
+    assert_eq!((arrived, faults.total()), (1000, 0), "{faults:?}");
+    let (arrived, faults) = deliver(&scenario, 12, |mut frames| {
+        frames[1].truncate(76);
+        frames
+    });
+    assert_eq!((arrived, one(faults).corrupt), (11, 1));
+}
+
+#[test]
+fn buffers_may_come_back_out_of_turn() {
+    let mut guests = Guests::new(&small(), 2, 1, Pages::Normal).expect("two guests");
+    let (mut a, mut b) = (Device::of(&guests.a), Device::of(&guests.b));
+    for _ in 0..200 {
+        assert_eq!(guests.a.send(64), 64);
+        let mut ids = Vec::new();
+        for place in 0..64 {
+            let id = a.transmit.available.load(usize::from(a.taken) + place);
+            ids.push(id);
+            let source = Descriptor::from_words(a.transmit.descriptors.load(usize::from(id)));
+            let offset = a.memory.offset_of(source.address, 76).expect("in guest memory");
+            let mut bytes = [0; 76];
+            a.memory.read(offset, &mut bytes);
+            b.put(&bytes);
+        }
+        // All buffers come back, the last first.
+        ids.into_iter().rev().for_each(|id| a.finish(u32::from(id)));
+        assert_eq!((guests.b.receive(64), guests.a.transmit.reclaim()), (64, 64));
+    }
+    assert_eq!((guests.b.judge.arrived(), guests.a.faults().total()), (12_800, 0));
+    assert_eq!(guests.b.faults().total(), 0);
+}
+
+#[test]
 fn rings_go_round() {
     let mut guests = Guests::new(&small(), 2, 1, Pages::Normal).expect("two guests");
     let (mut a, mut b) = (Device::of(&guests.a), Device::of(&guests.b));

@@ -34,16 +34,16 @@ impl Sender {
         self.stream.flows()
     }
 
-    /// The next frame's first bytes, for the buffer that it is sent from.
+    /// The next frame's first bytes, for the buffer that it is sent from, and its length.
     #[inline(always)]
-    fn next(&mut self, slot: u16) -> Head {
+    fn next(&mut self, slot: u16) -> (Head, usize) {
         let stamp = Stamp { sequence: self.sequence, flow: self.flow, slot };
         self.sequence += 1;
         self.flow += 1;
         if self.flow == self.stream.flows() {
             self.flow = 0;
         }
-        self.stream.head(stamp)
+        (self.stream.head(stamp), self.stream.frame_bytes(stamp.sequence))
     }
 }
 
@@ -67,7 +67,7 @@ pub struct Transmit {
 impl Transmit {
     /// An empty ring, with the body of every frame that will ever leave a buffer already in it.
     pub fn new(ring: Ring, slots: Slots, kick: EventFd, stream: &Stream) -> Self {
-        let mut body = vec![0; stream.frame_bytes() - HEAD_BYTES];
+        let mut body = vec![0; stream.longest_frame() - HEAD_BYTES];
         for slot in 0..ring.size {
             stream.body(slot, &mut body);
             slots.write(slot, HEADER_BYTES + HEAD_BYTES, &body);
@@ -136,10 +136,11 @@ impl Transmit {
         if burst == 0 {
             return 0;
         }
-        let length = (HEADER_BYTES + sender.stream.frame_bytes()) as u32;
         for ahead in 0..burst {
             let slot = self.rota.next(ahead);
-            self.slots.write_head(slot, &sender.next(slot));
+            let (head, frame_bytes) = sender.next(slot);
+            self.slots.write_head(slot, &head);
+            let length = (HEADER_BYTES + frame_bytes) as u32;
             if self.lengths[usize::from(slot)] != length {
                 self.describe(slot, length);
             }

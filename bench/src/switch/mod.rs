@@ -4,6 +4,7 @@
 //! [`Switch`] and name it in [`Contender`].
 
 mod copy;
+mod ovs;
 mod process;
 mod testpmd;
 mod viaduct;
@@ -21,6 +22,7 @@ use crate::outcome::{BOUND, REFERENCE};
 use crate::scenario::{Guests, Scenario};
 
 pub use copy::Copy;
+pub use ovs::{OVS, Ovs};
 pub use testpmd::Testpmd;
 pub use viaduct::Viaduct;
 
@@ -109,7 +111,7 @@ pub trait Switch {
 }
 
 /// The names that [`Contender::new`] knows, all switches but the reference.
-pub const CONTENDERS: [&str; 3] = [BOUND, VIADUCT, testpmd::AGAIN];
+pub const CONTENDERS: [&str; 4] = [BOUND, VIADUCT, OVS, testpmd::AGAIN];
 
 /// The name of Viaduct's program of the command line.
 pub const VIADUCT: &str = "viaduct";
@@ -128,13 +130,14 @@ enum Kind {
     Copy,
     TestpmdAgain,
     Viaduct { program: PathBuf },
+    Ovs { root: PathBuf },
 }
 
 impl Contender {
     /// The switch that `text` means: a name of [`CONTENDERS`], or `NAME=PATH`, which calls the
     /// Viaduct in that program so. `viaduct` is the path of the program without a name of its own,
-    /// if there is one.
-    pub fn new(text: &str, viaduct: Option<&Path>) -> Result<Self> {
+    /// `ovs` the directory with Open vSwitch, if there is one.
+    pub fn new(text: &str, viaduct: Option<&Path>, ovs: Option<&Path>) -> Result<Self> {
         if let Some((name, program)) = text.split_once('=') {
             ensure!(
                 !name.is_empty() && !program.is_empty(),
@@ -154,6 +157,10 @@ impl Contender {
                     viaduct.context("switch viaduct: give its program with --viaduct PATH")?;
                 return Ok(Self::viaduct(VIADUCT, program));
             }
+            OVS => {
+                let root = ovs.context("switch ovs: give its directory with --ovs DIRECTORY")?;
+                Kind::Ovs { root: root.to_owned() }
+            }
             _ => bail!("there is no switch {text:?}: choose from {}", CONTENDERS.join(", ")),
         };
         Ok(Self { name: text.to_owned(), kind })
@@ -168,6 +175,7 @@ impl Contender {
         match &self.kind {
             Kind::Copy => Box::new(Copy::new()),
             Kind::TestpmdAgain => Box::new(Testpmd::again()),
+            Kind::Ovs { root } => Box::new(Ovs::new(root.clone())),
             Kind::Viaduct { program } => {
                 Box::new(Viaduct::new(self.name.clone(), program.to_owned()))
             }

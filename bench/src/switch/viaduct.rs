@@ -114,7 +114,7 @@ fn write_store(bed: &Bed<'_>) -> Result<()> {
     fs::create_dir_all(&networks)?;
     fs::create_dir_all(&ports)?;
     // The MTU does not count the Ethernet header.
-    let mtu = (bed.scenario.frame_bytes - 14).max(1500);
+    let mtu = (bed.scenario.longest_frame() - 14).max(1500);
     let network = json!({ "type": "local", "mtu": mtu });
     fs::write(networks.join(format!("{NETWORK}.json")), network.to_string())?;
     for number in 0..bed.ports {
