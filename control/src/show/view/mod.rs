@@ -4,11 +4,17 @@
 //! its name and meaning. Counters are exact here and count since the daemon's start or the object's
 //! attachment, whichever came later; only tables for people round. A field that is not known is null.
 
+mod vhost;
+mod workers;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{HostName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status};
+
+pub use vhost::{RegionView, RingLayoutView, RingView, SocketModeView, VhostState, VhostView};
+pub use workers::{BalanceView, MoveView, RebalanceView, RxqView, Work, WorkerView};
 
 /// A network by its identity, and what people call it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -202,225 +208,6 @@ pub enum FdbOrigin {
     Learned,
     /// From desired state; it does not age.
     Static,
-}
-
-/// The vhost-user side of a port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VhostView {
-    /// Which port.
-    #[serde(flatten)]
-    pub port: PortRef,
-    /// The path of its socket.
-    pub socket: PathBuf,
-    /// Who makes the socket.
-    pub mode: SocketModeView,
-    /// How far it has come.
-    pub state: VhostState,
-    /// Why it is not ready, when it is not.
-    pub reason: Option<String>,
-    /// Device features that were accepted, by name; null before they were negotiated.
-    pub features: Option<Vec<String>>,
-    /// Protocol features that were accepted, by name.
-    pub protocol_features: Vec<String>,
-    /// The device status that the driver wrote (virtio 1.2 §2.1).
-    pub driver_status: u8,
-    /// The MTU that the guest is told, if its VMM said.
-    pub mtu: Option<u16>,
-    /// The guest's memory.
-    pub memory: Vec<RegionView>,
-    /// The rings that the guest's VMM has said anything about.
-    pub rings: Vec<RingView>,
-    /// Sessions since the port was attached, this one included.
-    pub sessions: u64,
-    /// Why the last session ended, or what a worker found wrong with the guest's rings.
-    pub last_error: Option<String>,
-    /// What was refused last while this session went on.
-    pub refusal: Option<String>,
-}
-
-/// Who makes a vhost-user socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SocketModeView {
-    /// The guest's VMM.
-    Client,
-    /// The switch.
-    Server,
-}
-
-/// How far a vhost-user port has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VhostState {
-    /// No VMM is connected.
-    Unconnected,
-    /// A VMM is connected, but the guest's driver does not run yet.
-    Connected,
-    /// At least one pair of queues moves frames both ways.
-    Ready,
-}
-
-/// A region of a guest's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegionView {
-    /// Where the guest sees it.
-    pub guest_address: u64,
-    /// Its size.
-    pub bytes: u64,
-}
-
-/// How a ring lies in memory (virtio 1.2 §2.7, §2.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RingLayoutView {
-    /// A table of descriptors, and a ring for each side.
-    Split,
-    /// One ring for all.
-    Packed,
-}
-
-impl From<vhost::RingLayout> for RingLayoutView {
-    fn from(layout: vhost::RingLayout) -> Self {
-        match layout {
-            vhost::RingLayout::Split => Self::Split,
-            vhost::RingLayout::Packed => Self::Packed,
-        }
-    }
-}
-
-/// A ring of a guest's device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RingView {
-    /// As virtio numbers them: even ones go to the guest, odd ones come from it.
-    pub queue: u16,
-    /// How it lies in memory; null before the guest's driver said.
-    pub layout: Option<RingLayoutView>,
-    /// Entries; null before the VMM said.
-    pub size: Option<u16>,
-    /// Whether it moves, and if not, what it waits for.
-    pub state: String,
-    /// A disabled ring to the guest gets nothing; what a disabled one from it has is thrown away.
-    pub enabled: bool,
-    /// The next entry of the available ring, or of a packed ring where the next chain is taken.
-    pub next_available: u16,
-    /// The next entry of the used ring, or of a packed ring where the next chain is used, if it
-    /// runs.
-    pub next_used: Option<u16>,
-    /// Frames moved.
-    pub frames: u64,
-    /// Their bytes, without net headers.
-    pub bytes: u64,
-    /// Frames dropped since the guest had made no buffer available.
-    pub full: u64,
-    /// Frames dropped since none of the guest's buffers could hold them.
-    pub too_big: u64,
-    /// Frames taken from a disabled ring and thrown away.
-    pub discarded: u64,
-    /// Interrupts sent to the driver.
-    pub kicks: u64,
-}
-
-/// A worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WorkerView {
-    /// Its number.
-    pub number: u16,
-    /// The CPU that it is pinned to.
-    pub core: u32,
-    /// The longest that it sleeps when idle, in microseconds; null if it polls on.
-    pub sleep_max_us: Option<u32>,
-    /// The receive queues that it polls.
-    pub rxqs: Vec<RxqView>,
-    /// What it has done.
-    #[serde(flatten)]
-    pub work: Work,
-    /// Cycles spent on polls that found frames, of all cycles, in percent.
-    pub busy_percent: f64,
-    /// Cycles spent on a frame on average; null before the first.
-    pub cycles_per_frame: Option<f64>,
-    /// Frames in a burst on average; null before the first.
-    pub burst_mean: Option<f64>,
-}
-
-/// A receive queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RxqView {
-    /// Its port.
-    pub port: PortRef,
-    /// Its number among those of the port.
-    pub queue: u16,
-    /// The CPUs whose workers may poll it; empty if all may.
-    pub cores: Vec<u32>,
-    /// Frames received since the port was attached.
-    pub frames: u64,
-    /// Seconds that the other figures are of: the last ones.
-    pub seconds: f64,
-    /// What it took of its worker's core, in percent.
-    pub load_percent: f64,
-    /// Cycles spent on a frame on average; null if there was none.
-    pub cycles_per_frame: Option<f64>,
-    /// Frames in a burst on average; null if there was none.
-    pub burst_mean: Option<f64>,
-}
-
-/// How receive queues are given to workers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RebalanceView {
-    /// Whether it was done, or only asked for.
-    pub done: bool,
-    /// Seconds that loads are of: the last ones.
-    pub seconds: f64,
-    /// The workers, by number.
-    pub workers: Vec<BalanceView>,
-    /// The queues that go to another worker.
-    pub moves: Vec<MoveView>,
-}
-
-/// What a worker does before and, by what is known, after queues were moved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BalanceView {
-    /// Its number.
-    pub number: u16,
-    /// The CPU that it is pinned to.
-    pub core: u32,
-    /// The share of its core that its queues took, in percent.
-    pub before_percent: f64,
-    /// The share that they will take, in percent.
-    pub after_percent: f64,
-}
-
-/// A receive queue that goes to another worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MoveView {
-    /// Its port.
-    pub port: PortRef,
-    /// Its number among those of the port.
-    pub queue: u16,
-    /// The worker that had it, by number.
-    pub from: u16,
-    /// The worker that gets it, by number.
-    pub to: u16,
-    /// What it took of its worker's core, in percent.
-    pub load_percent: f64,
-}
-
-/// What a worker has done since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Work {
-    /// Cycles of the time-stamp counter that passed.
-    pub cycles: u64,
-    /// Those spent on polls that found frames.
-    pub busy_cycles: u64,
-    /// Iterations of the poll loop.
-    pub polls: u64,
-    /// Those that found at least one frame.
-    pub busy_polls: u64,
-    /// Frames received.
-    pub frames: u64,
-    /// Times that it slept.
-    pub rests: u64,
-    /// Bursts by size: 1, 2–3, 4–7, 8–15, 16–31, 32–63, 64.
-    pub bursts: [u64; 7],
 }
 
 /// Frames that were dropped at one port for one reason.
