@@ -87,7 +87,7 @@ impl Bed {
         let (sender, sends) = guest(CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN, 0);
         let (all, takes) = guest(0, GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN);
         let (none, plain) = guest(0, 0);
-        let rxq = Rxq { port: id(SENDER), source: Box::new(sender.rxq(0)) };
+        let rxq = Rxq::new(id(SENDER), 0, Box::new(sender.rxq(0)));
         let egress: [Arc<dyn TxPort>; 4] = [sender, all, none, Arc::new(uplink)];
 
         let fdb = Fdb::new(FdbOptions {
