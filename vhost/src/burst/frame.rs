@@ -71,44 +71,60 @@ impl Lead {
             Self::Header(bytes, _) => bytes,
         }
     }
+
+    /// How long a head can be. It ends where a cache line does, if what stands before it begins
+    /// where one does: the lines behind are touched when the body is copied, and then as a whole.
+    #[inline(always)]
+    fn head_max(self) -> usize {
+        HEAD_MAX - self.bytes() as usize
+    }
 }
 
 impl Frame {
+    /// Copies the head out of the frame's segments, which then are what is left.
     #[inline(always)]
     pub(super) fn settle(&mut self, segments: &mut [Segment], lead: Lead) {
         self.token.set(0);
-        self.offload.set_none();
-        let skip = lead.bytes();
         let only = segments[usize::from(self.first)];
-        if self.count == 1 && only.bytes >= skip {
-            // By far the most frequent form: header and frame in one piece.
-            let bytes = only.bytes - skip;
-            let head = (bytes as usize).min(HEAD_MAX);
-            let start = only.address.wrapping_add(skip as usize);
-            // SAFETY: the segment is readable for `skip + bytes` bytes, `head <= bytes`, and
-            // `head <= HEAD_MAX`, the size of the private array.
-            unsafe { copy(start, self.head.as_mut_ptr(), head) };
-            self.bytes = bytes;
-            self.head_bytes = head as u16;
-            segments[usize::from(self.first)] =
-                Segment { address: start.wrapping_add(head), bytes: bytes - head as u32 };
-            self.count = u16::from(bytes as usize > head);
-            if let Lead::Header(_, left) = lead {
-                // SAFETY: both forms of the header have these ten bytes, which are readable. The
-                // volatile reads take each of them once.
-                let word = unsafe { only.address.cast::<Unaligned<u64>>().read_volatile() };
-                let word = u64::from_le(word.0);
-                if !RawHeader::is_plain(word) {
-                    let at = only.address.wrapping_add(8).cast::<Unaligned<u16>>();
-                    // SAFETY: as above.
-                    let offset = unsafe { at.read_volatile() };
-                    let raw = RawHeader { word, offset: u16::from_le(offset.0) };
-                    self.offload = raw.check(&self.head[..head], bytes as usize, left);
-                }
-            }
+        if self.count == 1 && only.bytes >= lead.bytes() {
+            let rest = self.settle_single(only, lead);
+            segments[usize::from(self.first)] = rest;
+            self.count = u16::from(rest.bytes > 0);
         } else {
+            self.offload.set_none();
             self.settle_pieces(segments, lead);
         }
+    }
+
+    /// Copies the head out of a buffer that has what stands before the frame and all of the frame,
+    /// by far the most frequent form. Returns what is left of it.
+    #[inline(always)]
+    pub(super) fn settle_single(&mut self, only: Segment, lead: Lead) -> Segment {
+        let skip = lead.bytes();
+        debug_assert!(only.bytes >= skip, "what stands before the frame is there");
+        self.offload.set_none();
+        let bytes = only.bytes - skip;
+        let head = (bytes as usize).min(lead.head_max());
+        let start = only.address.wrapping_add(skip as usize);
+        // SAFETY: the segment is readable for `skip + bytes` bytes, `head <= bytes`, and
+        // `head` is not more than the size of the private array.
+        unsafe { copy(start, self.head.as_mut_ptr(), head) };
+        self.bytes = bytes;
+        self.head_bytes = head as u16;
+        if let Lead::Header(_, left) = lead {
+            // SAFETY: both forms of the header have these ten bytes, which are readable. The
+            // volatile reads take each of them once.
+            let word = unsafe { only.address.cast::<Unaligned<u64>>().read_volatile() };
+            let word = u64::from_le(word.0);
+            if !RawHeader::is_plain(word) {
+                let at = only.address.wrapping_add(8).cast::<Unaligned<u16>>();
+                // SAFETY: as above.
+                let offset = unsafe { at.read_volatile() };
+                let raw = RawHeader { word, offset: u16::from_le(offset.0) };
+                self.offload = raw.check(&self.head[..head], bytes as usize, left);
+            }
+        }
+        Segment { address: start.wrapping_add(head), bytes: bytes - head as u32 }
     }
 
     #[inline(never)]
@@ -121,7 +137,7 @@ impl Frame {
         while self.count > 0 {
             let segment = &mut segments[usize::from(self.first)];
             let skipped = skip.min(segment.bytes);
-            let take = (HEAD_MAX - head).min((segment.bytes - skipped) as usize);
+            let take = (lead.head_max() - head).min((segment.bytes - skipped) as usize);
             let of_header = (header.len() - header_at).min(skipped as usize);
             // SAFETY: `of_header <= skipped` bytes of the segment are readable, and they do not
             // pass the private array's end.

@@ -26,8 +26,9 @@ use frame::Frame;
 /// many, and latency dearer beyond.
 pub const BURST_MAX: usize = 64;
 
-/// The most bytes of a frame that are copied to private memory on receipt: room for Ethernet, one
-/// tag, IPv6 with extension headers and a transport header.
+/// The most bytes that are copied to private memory on receipt of a frame, counting what stands
+/// before the frame in a guest's buffer: room for Ethernet, one tag, IPv6 with extension headers and
+/// a transport header.
 pub const HEAD_MAX: usize = 128;
 
 /// The most descriptors that the frames of one burst may consist of: what bounds the time that
@@ -149,7 +150,12 @@ pub struct Burst {
     frames: Box<[Frame; BURST_MAX]>,
     len: usize,
     segments: Vec<Segment>,
+    /// Frames that were staged and not settled: a bit for each.
+    unsettled: u64,
 }
+
+// The bits must suffice.
+const _: () = assert!(BURST_MAX <= u64::BITS as usize);
 
 impl Default for Burst {
     fn default() -> Self {
@@ -157,6 +163,7 @@ impl Default for Burst {
             frames: Box::new(std::array::from_fn(|_| Frame::default())),
             len: 0,
             segments: Vec::with_capacity(SEGMENTS_MAX),
+            unsettled: 0,
         }
     }
 }
@@ -178,10 +185,36 @@ impl Burst {
         self.frames[..self.len].iter().map(|frame| u64::from(frame.bytes)).sum()
     }
 
+    /// Whether no frame can be added.
+    #[inline(always)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == BURST_MAX
+    }
+
     /// How many segments it still has room for.
     #[inline(always)]
     pub(crate) fn segments_free(&self) -> usize {
         SEGMENTS_MAX - self.segments.len()
+    }
+
+    /// Adds a frame that lies in one buffer, behind what stands before it. Returns `false`, and adds
+    /// nothing, if there is no room for its rest. The burst must not be full.
+    #[inline(always)]
+    pub(crate) fn push_single(&mut self, buffer: Segment, lead: Lead) -> bool {
+        if self.segments.len() == SEGMENTS_MAX {
+            return false;
+        }
+        debug_assert!(!self.is_full(), "the caller has looked");
+        let frame = &mut self.frames[self.len % BURST_MAX];
+        frame.token.set(0);
+        frame.first = self.segments.len() as u16;
+        let rest = frame.settle_single(buffer, lead);
+        frame.count = u16::from(rest.bytes > 0);
+        if rest.bytes > 0 {
+            self.segments.push(rest);
+        }
+        self.len += 1;
+        true
     }
 
     /// Adds a segment to the frame that the next [`stage`](Self::stage) makes, if there is room.
@@ -206,6 +239,7 @@ impl Burst {
         frame.bytes = bytes;
         frame.first = first as u16;
         frame.count = count as u16;
+        self.unsettled |= 1 << self.len;
         self.len += 1;
     }
 
@@ -225,9 +259,10 @@ impl Burst {
     /// which each of them must have.
     #[inline(always)]
     pub(crate) fn settle(&mut self, lead: Lead) {
-        let Self { frames, len, segments } = self;
-        for frame in &mut frames[..*len] {
-            frame.settle(segments, lead);
+        while self.unsettled != 0 {
+            let frame = &mut self.frames[self.unsettled.trailing_zeros() as usize];
+            frame.settle(&mut self.segments, lead);
+            self.unsettled &= self.unsettled - 1;
         }
     }
 
@@ -257,10 +292,8 @@ impl Burst {
             self.segments.push(segment);
         }
         self.stage(first, bytes);
-        let Self { frames, len, segments } = self;
-        let frame = &mut frames[*len - 1];
-        frame.settle(segments, Lead::Frame);
-        frame.token.set(token);
+        self.settle(Lead::Frame);
+        self.frames[self.len - 1].token.set(token);
         true
     }
 
@@ -289,6 +322,7 @@ impl Burst {
     #[inline(always)]
     pub(crate) fn clear(&mut self) {
         self.len = 0;
+        self.unsettled = 0;
         self.segments.clear();
     }
 }

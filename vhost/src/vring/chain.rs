@@ -43,22 +43,6 @@ pub(super) struct Chain {
     pub(super) places: u16,
 }
 
-/// A receive buffer that was looked up ahead of its use: the private copy of a chain's first
-/// descriptor, and where its buffer is if the chain is just that one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    pub(super) id: u16,
-    pub(super) bytes: u32,
-    /// Null for anything but a single buffer in one region.
-    pub(super) host: *mut u8,
-}
-
-impl Default for Slot {
-    fn default() -> Self {
-        Self { id: 0, bytes: 0, host: std::ptr::null_mut() }
-    }
-}
-
 /// The 16 bytes of a descriptor, read once, as two words of 8.
 ///
 /// # Safety

@@ -1,6 +1,6 @@
 //! Guest → us: frames out of a transmitq (virtio 1.2 §5.1.6.2).
 
-use super::chain::{Head, INDIRECT, NEXT, WRITE, Walked};
+use super::chain::{CHAIN_BYTES_MAX, Chain, Walked};
 use super::layout::Layout;
 use super::ring::Ring;
 use super::{RingCounters, Violation, count};
@@ -18,8 +18,15 @@ impl<L: Layout> Ring<L> {
         if self.broken {
             return Ok(());
         }
-        let outcome = self.stage_available(burst);
-        burst.settle(Lead::Header(self.header_bytes, self.left));
+        let lead = Lead::Header(self.header_bytes, self.left);
+        let outcome = self.take_available(burst, lead);
+        burst.settle(lead);
+        // While a long burst is decided on and sent, what comes next comes over. Behind a short one
+        // there is nothing.
+        let outcome = match outcome {
+            Ok(()) if burst.len() >= BURST_MAX / 2 => self.look_up(BURST_MAX, 0),
+            outcome => outcome,
+        };
         self.broken = outcome.is_err();
         if !self.enabled && self.waiting > 0 {
             // What the driver sent while it might is sent: a guest that uses fewer queues from now
@@ -42,58 +49,77 @@ impl<L: Layout> Ring<L> {
     }
 
     #[inline(always)]
-    fn stage_available(&mut self, burst: &mut Burst) -> Result<(), Violation> {
-        for _ in 0..self.layout.scout(BURST_MAX, 0)? {
-            let Some(head) = self.layout.scouted(self.layout.next())? else { break };
-            if !self.stage_chain(head, burst)? {
-                break;
+    fn take_available(&mut self, burst: &mut Burst, lead: Lead) -> Result<(), Violation> {
+        loop {
+            self.look_up(BURST_MAX - burst.len(), 0)?;
+            self.layout.prepare(self.slots.len(), 0);
+            self.take_singles(burst, lead);
+            if burst.is_full() {
+                return Ok(());
+            }
+            // Where the next chain of a packed ring begins is known once this one has been walked.
+            if (self.slots.len() == 0 && !L::POSITIONAL) || !self.take_walked(burst)? {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
-    /// Puts one chain into the burst; `false` if it has to wait for the next burst.
+    /// Takes frames as long as each is in one piece that is known and long enough. What nearly all
+    /// frames pass.
     #[inline(always)]
-    fn stage_chain(&mut self, head: Head, burst: &mut Burst) -> Result<bool, Violation> {
-        let first = head.first;
+    fn take_singles(&mut self, burst: &mut Burst, lead: Lead) {
+        let room = (BURST_MAX - burst.len()).min(self.slots.len());
+        let mut run = 0;
+        while run < room {
+            let slot = self.slots.at(run);
+            if slot.bytes < self.header_bytes || slot.bytes > CHAIN_BYTES_MAX as u32 {
+                break;
+            }
+            // SAFETY: `look_up` found the bytes in memory that the ring keeps mapped; the burst is
+            // released before the ring is, which its lock's holder sees to.
+            let buffer = unsafe { Segment::new(slot.host, slot.bytes) };
+            if !burst.push_single(buffer, lead) {
+                break;
+            }
+            self.layout.take(Chain { id: slot.id, places: 1 });
+            run += 1;
+        }
+        self.slots.pass(run);
+    }
+
+    /// Puts a chain of any form into the burst; `false` if there is none, or if it has to wait for
+    /// the next burst.
+    #[inline(never)]
+    fn take_walked(&mut self, burst: &mut Burst) -> Result<bool, Violation> {
+        let place = self.layout.next();
+        let Some(head) = self.layout.scouted(place)? else { return Ok(false) };
         let mark = burst.mark();
-        let (bytes, chain) = if first.flags & (NEXT | INDIRECT | WRITE) == 0
-            && let Some(host) =
-                self.memory.translate(first.address, u64::from(first.bytes), &mut self.hint)
-        {
-            if burst.segments_free() == 0 {
-                return Ok(false);
-            }
-            // SAFETY: `translate` found the bytes in memory that the ring keeps mapped; the burst
-            // is released before the ring is, which its lock's holder sees to.
-            burst.append(unsafe { Segment::new(host, first.bytes) });
-            (u64::from(first.bytes), L::chain(head, first, 1))
-        } else {
-            let free = burst.segments_free();
-            let place = self.layout.next();
-            let Walked { bytes, pieces, chain } = self.walk(place, head, 0, |host, bytes| {
-                // SAFETY: as above; `walk` translates each piece.
-                burst.append(unsafe { Segment::new(host, bytes) });
-            })?;
-            if pieces > free {
-                burst.rewind(mark);
-                // The chain may fit an empty burst. If not even that, it is no frame.
-                return if burst.is_empty() {
-                    Err(Violation::ChainBytes { bytes })
-                } else {
-                    Ok(false)
-                };
-            }
-            (bytes, chain)
-        };
+        let free = burst.segments_free();
+        let Walked { bytes, pieces, chain } = self.walk(place, head, 0, |host, bytes| {
+            // SAFETY: as in `take_available`; `walk` translates each piece.
+            burst.append(unsafe { Segment::new(host, bytes) });
+        })?;
+        if pieces > free {
+            burst.rewind(mark);
+            // The chain may fit an empty burst. If not even that, it is no frame.
+            return if burst.is_empty() { Err(Violation::ChainBytes { bytes }) } else { Ok(false) };
+        }
+        self.check(bytes)?;
+        burst.stage(mark, bytes as u32);
+        self.layout.take(chain);
+        self.slots.pass(1);
+        Ok(true)
+    }
+
+    /// Whether a chain can be a frame behind its net header.
+    #[inline(always)]
+    fn check(&self, bytes: u64) -> Result<(), Violation> {
         if bytes < u64::from(self.header_bytes) {
             return Err(Violation::ShortHeader { bytes, header: self.header_bytes });
         }
-        if bytes > super::chain::CHAIN_BYTES_MAX {
+        if bytes > CHAIN_BYTES_MAX {
             return Err(Violation::ChainBytes { bytes });
         }
-        burst.stage(mark, bytes as u32);
-        self.layout.take(chain);
-        Ok(true)
+        Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! Us → guest: frames into a receiveq (virtio 1.2 §5.1.6.3).
 
-use super::chain::{Chain, Head, INDIRECT, NEXT, Slot, WRITE, Walked};
+use super::chain::{Chain, Head, WRITE, Walked};
 use super::layout::Layout;
 use super::ring::Ring;
 use super::{RingCounters, Violation, count};
 use crate::burst::{BURST_MAX, FrameRef, Frames, Reader, Sent, Staged, TagEdit};
-use crate::copy::{copy, prefetch_to_write};
+use crate::copy::copy;
 use crate::offload::NetHeader;
 
 /// The most buffers that one frame is spread over (`num_buffers` is 16 bits wide; a 64 KiB frame
@@ -34,14 +34,17 @@ impl<L: Layout> Ring<L> {
         for staged in staged.chunks(BURST_MAX) {
             outcome = self.enqueue_chunk(frames, staged, &mut sent);
             if outcome.is_err() {
+                sent.down = staged.len() as u64 - sent.done();
                 break;
             }
         }
-        if outcome.is_err() {
-            self.broken = true;
-            sent.down = staged.len() as u64 - sent.done();
-        }
         self.publish(counters);
+        if outcome.is_ok() {
+            // The next burst is likely as long. While it is received and decided on, the lines
+            // that it will be written to come over.
+            outcome = self.look_up(staged.len().min(BURST_MAX), WRITE);
+        }
+        self.broken = outcome.is_err();
         count(&counters.frames, sent.frames);
         count(&counters.bytes, sent.bytes);
         count(&counters.full, sent.full);
@@ -55,128 +58,119 @@ impl<L: Layout> Ring<L> {
         staged: &[Staged],
         sent: &mut Sent,
     ) -> Result<(), Violation> {
-        let looked_up = self.look_up(staged.len())?;
-        let mut used_slots = 0;
-        for staged in staged {
+        self.look_up(staged.len(), WRITE)?;
+        self.layout.prepare(staged.len(), WRITE);
+        let mut staged = staged;
+        loop {
+            let run = self.fill_singles(frames, staged, sent);
+            staged = &staged[run..];
+            let Some((first, others)) = staged.split_first() else { return Ok(()) };
+            self.fill_any(frames.frame(usize::from(first.index)), first.tag, sent)?;
+            staged = others;
+        }
+    }
+
+    /// Sends frames as long as each fits a buffer that is known and in one piece, and its driver
+    /// takes it as it is. Returns how many.
+    ///
+    /// What nearly all frames pass: it keeps in registers what it counts.
+    #[inline(always)]
+    fn fill_singles(&mut self, frames: Frames<'_>, staged: &[Staged], sent: &mut Sent) -> usize {
+        let header_bytes = self.header_bytes;
+        let (mut run, mut run_bytes) = (0, 0);
+        for staged in staged.iter().take(self.slots.len()) {
             let frame = frames.frame(usize::from(staged.index));
+            let slot = self.slots.at(run);
+            let bytes = frame.bytes_with(staged.tag);
+            let needed = bytes as u32 + header_bytes;
+            if slot.bytes < needed {
+                break;
+            }
             let header = if frame.is_complete() {
                 NetHeader::PLAIN
             } else if self.accepted.take(frame.offload()) {
                 NetHeader::passing(frame.offload(), staged.tag)
             } else {
-                used_slots += self.complete_frame(frame, staged.tag, sent)?;
-                continue;
+                break;
             };
-            let bytes = frame.bytes_with(staged.tag);
-            let needed = bytes + self.header_bytes as usize;
-            if used_slots < looked_up {
-                let slot = self.slots[used_slots];
-                if !slot.host.is_null() && slot.bytes as usize >= needed {
-                    // SAFETY: the slot's buffer is `slot.bytes >= needed` bytes of guest memory
-                    // that the ring keeps mapped.
-                    unsafe { self.fill_single(frame, staged.tag, header, slot.host) };
-                    self.layout.use_next(Chain { id: slot.id, places: 1 }, needed as u32);
-                    used_slots += 1;
-                    sent.frames += 1;
-                    sent.bytes += bytes as u64;
-                    continue;
-                }
+            // SAFETY: the slot's buffer is `slot.bytes >= needed` bytes of guest memory that the
+            // ring keeps mapped.
+            unsafe {
+                write_header(slot.host, header_bytes, header, 1);
+                frame.copy_to(staged.tag, slot.host.add(header_bytes as usize));
             }
-            match self.fill_pieces(bytes, frame.reader(staged.tag), header)? {
-                Filled::Whole { chains } => {
-                    used_slots += chains;
-                    sent.frames += 1;
-                    sent.bytes += bytes as u64;
-                }
-                Filled::Full => sent.full += 1,
-                Filled::TooBig => sent.too_big += 1,
+            self.layout.use_single(run, slot.id, needed);
+            run += 1;
+            run_bytes += bytes as u64;
+        }
+        self.layout.pass(run);
+        self.slots.pass(run);
+        sent.frames += run as u64;
+        sent.bytes += run_bytes;
+        run
+    }
+
+    /// Sends a frame of any kind to buffers of any form.
+    #[inline(never)]
+    fn fill_any(
+        &mut self,
+        frame: FrameRef<'_>,
+        tag: TagEdit,
+        sent: &mut Sent,
+    ) -> Result<(), Violation> {
+        let header = if frame.is_complete() {
+            NetHeader::PLAIN
+        } else if self.accepted.take(frame.offload()) {
+            NetHeader::passing(frame.offload(), tag)
+        } else {
+            return self.complete_frame(frame, tag, sent);
+        };
+        let bytes = frame.bytes_with(tag);
+        match self.fill_pieces(bytes, frame.reader(tag), header)? {
+            Filled::Whole => {
+                sent.frames += 1;
+                sent.bytes += bytes as u64;
             }
+            Filled::Full => sent.full += 1,
+            Filled::TooBig => sent.too_big += 1,
         }
         Ok(())
     }
 
-    /// Sends a frame whose sender left more undone than this driver takes. Returns how many chains
-    /// it took. A frame of which a segment finds no room counts as one that found none.
+    /// Sends a frame whose sender left more undone than this driver takes. A frame of which a
+    /// segment finds no room counts as one that found none.
     #[cold]
     fn complete_frame(
         &mut self,
         frame: FrameRef<'_>,
         tag: TagEdit,
         sent: &mut Sent,
-    ) -> Result<usize, Violation> {
+    ) -> Result<(), Violation> {
         let Some(mut completion) = frame.completed(tag) else {
             sent.unfinished += 1;
-            return Ok(0);
+            return Ok(());
         };
         if !sent.may_cut() {
             sent.full += 1;
-            return Ok(0);
+            return Ok(());
         }
-        let mut used = 0;
         while let Some(part) = completion.next() {
             match self.fill_pieces(part.bytes(), part.reader(), NetHeader::PLAIN)? {
-                Filled::Whole { chains } => used += chains,
+                Filled::Whole => {}
                 Filled::Full => {
                     sent.full += 1;
-                    return Ok(used);
+                    return Ok(());
                 }
                 Filled::TooBig => {
                     sent.too_big += 1;
-                    return Ok(used);
+                    return Ok(());
                 }
             }
             sent.bytes += part.bytes() as u64;
             sent.completed(frame.offload());
         }
         sent.frames += 1;
-        Ok(used)
-    }
-
-    /// Looks up the next `wanted` buffers ahead of their use, each step for all of them before the
-    /// next step, so that the lines come over at the same time.
-    #[inline(always)]
-    fn look_up(&mut self, wanted: usize) -> Result<usize, Violation> {
-        let wanted = self.layout.scout(wanted, WRITE)?;
-        let next = self.layout.next();
-        for at in 0..wanted {
-            let place = self.layout.after(next, at as u16);
-            let Some(head) = self.layout.scouted(place)? else { return Ok(at) };
-            let first = head.first;
-            if L::POSITIONAL && first.flags & NEXT != 0 {
-                // Where the next chain begins is known once this one has been walked.
-                return Ok(at);
-            }
-            let host = if first.flags & (NEXT | INDIRECT | WRITE) == WRITE {
-                self.memory.translate(first.address, u64::from(first.bytes), &mut self.hint)
-            } else {
-                None
-            };
-            let host = host.unwrap_or(std::ptr::null_mut());
-            prefetch_to_write(host);
-            prefetch_to_write(host.wrapping_add(64));
-            let id = L::chain(head, first, 1).id;
-            self.slots[at] = Slot { id, bytes: first.bytes, host };
-        }
-        Ok(wanted)
-    }
-
-    /// Writes header and frame into one buffer.
-    ///
-    /// # Safety
-    /// `target` must be valid for writes of the header and the frame with its tag edited.
-    #[inline(always)]
-    unsafe fn fill_single(
-        &self,
-        frame: FrameRef<'_>,
-        tag: TagEdit,
-        header: NetHeader,
-        target: *mut u8,
-    ) {
-        // SAFETY: the caller vouches for the room.
-        unsafe {
-            write_header(target, self.header_bytes, header, 1);
-            frame.copy_to(tag, target.add(self.header_bytes as usize));
-        }
+        Ok(())
     }
 
     /// Spreads the header and the next `bytes` bytes of `reader`, which must have as many, over as
@@ -212,7 +206,8 @@ impl<L: Layout> Ring<L> {
             left -= written;
             self.layout.use_next(gathered.chain[at], written as u32);
         }
-        Ok(Filled::Whole { chains: gathered.chains })
+        self.slots.pass(gathered.chains);
+        Ok(Filled::Whole)
     }
 
     /// Adds the chain at `place`; `false` if there is no room to remember its pieces.
@@ -246,7 +241,7 @@ impl<L: Layout> Ring<L> {
 }
 
 enum Filled {
-    Whole { chains: usize },
+    Whole,
     Full,
     TooBig,
 }

@@ -43,12 +43,16 @@ pub(super) trait Layout {
 
     /// Looks for chains and has what belongs to them fetched, for buffers of `direction`: to be
     /// read (0), then any number of them will do, or to be written ([`WRITE`](super::chain::WRITE)),
-    /// then `most` are needed. Returns how many there can be, not more than `most`, which is at
-    /// most a burst.
-    fn scout(&mut self, most: usize, direction: u16) -> Result<usize, Violation>;
+    /// then `most` are needed. `ahead` chains, all of one descriptor, are between the next one and
+    /// the first that is looked for. Returns how many there can be, not more than `most`; it and
+    /// `ahead` are at most a burst together.
+    fn scout(&mut self, ahead: usize, most: usize, direction: u16) -> Result<usize, Violation>;
 
-    /// The head of one of the chains that the last [`scout`](Self::scout) found; none if there is
-    /// no chain at this place after all.
+    /// Has what will be written to use the next `chains` chains fetched. `direction` as above.
+    fn prepare(&self, chains: usize, direction: u16);
+
+    /// The head of one of the chains that [`scout`](Self::scout) found and that were not taken
+    /// since; none if there is no chain at this place after all.
     fn scouted(&self, place: u16) -> Result<Option<Head>, Violation>;
 
     /// The head of the chain at `place`, which is `ahead` chains from the next one; none if the
@@ -79,6 +83,14 @@ pub(super) trait Layout {
 
     /// Takes the next chain and uses it at once, with `bytes` bytes written to its buffers.
     fn use_next(&mut self, chain: Chain, bytes: u32);
+
+    /// The same for the chain that is `ahead` behind the next one, of one descriptor as all before
+    /// it, which were used so. [`pass`](Self::pass) must follow.
+    fn use_single(&mut self, ahead: usize, id: u16, bytes: u32);
+
+    /// Goes on behind the next `chains` chains, which were all used by
+    /// [`use_single`](Self::use_single).
+    fn pass(&mut self, chains: usize);
 
     /// Makes the driver see what was used. Returns where it was up to before, or nothing if that
     /// did not change.

@@ -22,6 +22,7 @@ mod enqueue;
 mod layout;
 mod packed;
 mod ring;
+mod slots;
 mod split;
 mod violation;
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::areas::Areas;
-use super::chain::Slot;
 use super::layout::Layout;
+use super::slots::Slots;
 use super::{Call, RingCounters, VringConfig, VringError, count};
-use crate::burst::BURST_MAX;
 use crate::memory::GuestMemory;
 use crate::offload::Offloads;
 
@@ -29,7 +28,7 @@ pub(super) struct Ring<L> {
     pub(super) broken: bool,
     /// Which memory region the last address was in.
     pub(super) hint: usize,
-    pub(super) slots: Box<[Slot; BURST_MAX]>,
+    pub(super) slots: Box<Slots>,
 }
 
 // SAFETY: the slots' pointers lead into mappings that `memory` keeps alive; they are bound to no
@@ -56,7 +55,7 @@ impl<L: Layout> Ring<L> {
             enabled: config.enabled,
             broken: false,
             hint: 0,
-            slots: Box::new([Slot::default(); BURST_MAX]),
+            slots: Box::new(Slots::new()),
         })
     }
 

@@ -17,6 +17,9 @@ use crate::copy::{prefetch, prefetch_to_write};
 /// Entries of a used ring in a cache line.
 const USED_PER_LINE: usize = 8;
 
+/// Heads that are kept: a burst that was taken, and one that was scouted behind it.
+const HEADS: usize = 2 * BURST_MAX;
+
 /// Driver asks not to be notified (virtio 1.2 §2.7.6, `VIRTQ_AVAIL_F_NO_INTERRUPT`).
 const AVAIL_NO_INTERRUPT: u16 = 1;
 /// Device asks not to be notified (virtio 1.2 §2.7.8, `VIRTQ_USED_F_NO_NOTIFY`).
@@ -44,8 +47,8 @@ pub(super) struct Split {
     published: u16,
     /// Chains that were taken and not completed.
     taken: usize,
-    /// Heads of the chains that were looked up or taken last, by their place.
-    heads: [u16; BURST_MAX],
+    /// Heads of the chains that were scouted or taken last, by their place.
+    heads: [u16; HEADS],
 }
 
 // SAFETY: the pointers lead into mappings that outlive this; they are bound to no thread.
@@ -78,7 +81,7 @@ impl Split {
             next_used: 0,
             published: 0,
             taken: 0,
-            heads: [0; BURST_MAX],
+            heads: [0; HEADS],
         };
         let reached = ring.used_index().load(Ordering::Relaxed);
         (ring.next_available, ring.seen_available) = (reached, reached);
@@ -157,17 +160,17 @@ impl Split {
         prefetch_to_write(self.used.cast());
     }
 
-    /// Writes the used ring's next entry. The driver sees it once the index is published.
+    /// Writes the used ring's entry that is `ahead` behind the next. The driver sees it once the
+    /// index is published.
     #[inline(always)]
-    fn use_chain(&mut self, head: u16, bytes: u32) {
-        let entry = usize::from(self.next_used) & self.mask;
+    fn write_used(&self, ahead: usize, head: u16, bytes: u32) {
+        let entry = usize::from(self.next_used).wrapping_add(ahead) & self.mask;
         let element = u64::from(head) | u64::from(bytes) << 32;
         // SAFETY: as above; entries of 8 bytes stand behind flags and index, `entry < size`. They
         // are 4-byte aligned only, hence the unaligned store.
         unsafe {
             self.used.add(2 + 4 * entry).cast::<u64>().write_unaligned(element.to_le());
         }
-        self.next_used = self.next_used.wrapping_add(1);
     }
 
     /// Reads the driver's index if fewer than `wanted` entries are known to be available, and
@@ -230,15 +233,13 @@ impl Layout for Split {
     }
 
     #[inline(always)]
-    fn scout(&mut self, most: usize, direction: u16) -> Result<usize, Violation> {
-        let enough = if direction == WRITE { most as u16 } else { 1 };
-        let found = usize::from(self.refresh(enough)?).min(most);
-        let batched = self.in_order && direction != WRITE;
-        self.prefetch_used(if batched { found.min(1) } else { found });
-        for at in 0..found {
+    fn scout(&mut self, ahead: usize, most: usize, direction: u16) -> Result<usize, Violation> {
+        let enough = ahead + if direction == WRITE { most } else { 1 };
+        let found = usize::from(self.refresh(enough as u16)?).saturating_sub(ahead).min(most);
+        for at in ahead..ahead + found {
             let place = self.next_available.wrapping_add(at as u16);
             let head = self.available_entry(place);
-            self.heads[usize::from(place) % BURST_MAX] = head;
+            self.heads[usize::from(place) % HEADS] = head;
             // It may be out of range, which is checked when it is read.
             prefetch(self.descriptors.wrapping_add(16 * usize::from(head)));
         }
@@ -246,8 +247,14 @@ impl Layout for Split {
     }
 
     #[inline(always)]
+    fn prepare(&self, chains: usize, direction: u16) {
+        let batched = self.in_order && direction != WRITE;
+        self.prefetch_used(if batched { chains.min(1) } else { chains });
+    }
+
+    #[inline(always)]
     fn scouted(&self, place: u16) -> Result<Option<Head>, Violation> {
-        let id = self.heads[usize::from(place) % BURST_MAX];
+        let id = self.heads[usize::from(place) % HEADS];
         Ok(Some(Head { id, first: self.at(id)? }))
     }
 
@@ -288,24 +295,32 @@ impl Layout for Split {
 
     #[inline(always)]
     fn complete(&mut self) {
-        let taken = std::mem::take(&mut self.taken) as u16;
-        let first = self.next_available.wrapping_sub(taken);
-        if self.in_order && taken > 0 {
-            let last = usize::from(first.wrapping_add(taken - 1));
-            self.use_chain(self.heads[last % BURST_MAX], 0);
-            self.next_used = self.next_used.wrapping_add(taken - 1);
-            return;
+        let taken = std::mem::take(&mut self.taken);
+        let first = self.next_available.wrapping_sub(taken as u16);
+        // With `IN_ORDER`, the last entry stands for all.
+        let from = if self.in_order { taken.saturating_sub(1) } else { 0 };
+        for at in from..taken {
+            let place = usize::from(first.wrapping_add(at as u16));
+            self.write_used(at - from, self.heads[place % HEADS], 0);
         }
-        for at in 0..taken {
-            let place = usize::from(first.wrapping_add(at));
-            self.use_chain(self.heads[place % BURST_MAX], 0);
-        }
+        self.next_used = self.next_used.wrapping_add(taken as u16);
     }
 
     #[inline(always)]
     fn use_next(&mut self, chain: Chain, bytes: u32) {
-        self.next_available = self.next_available.wrapping_add(1);
-        self.use_chain(chain.id, bytes);
+        self.use_single(0, chain.id, bytes);
+        self.pass(1);
+    }
+
+    #[inline(always)]
+    fn use_single(&mut self, ahead: usize, id: u16, bytes: u32) {
+        self.write_used(ahead, id, bytes);
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, chains: usize) {
+        self.next_available = self.next_available.wrapping_add(chains as u16);
+        self.next_used = self.next_used.wrapping_add(chains as u16);
     }
 
     #[inline(always)]

@@ -232,9 +232,9 @@ impl Layout for Packed {
     }
 
     #[inline(always)]
-    fn scout(&mut self, most: usize, direction: u16) -> Result<usize, Violation> {
-        let most = most.min(self.size);
-        let next = self.next as u16;
+    fn scout(&mut self, ahead: usize, most: usize, direction: u16) -> Result<usize, Violation> {
+        let most = most.min(self.size - ahead);
+        let next = self.after(self.next as u16, ahead as u16);
         if most == 0 || self.available(next).is_none() {
             return Ok(0);
         }
@@ -249,6 +249,10 @@ impl Layout for Packed {
         }
         Ok(most)
     }
+
+    /// The lines of the chains themselves, which [`scout`](Layout::scout) asked for.
+    #[inline(always)]
+    fn prepare(&self, _chains: usize, _direction: u16) {}
 
     #[inline(always)]
     fn scouted(&self, place: u16) -> Result<Option<Head>, Violation> {
@@ -304,6 +308,16 @@ impl Layout for Packed {
     #[inline(always)]
     fn use_next(&mut self, chain: Chain, bytes: u32) {
         self.use_chain(chain, bytes, WRITE);
+        self.next = self.used;
+    }
+
+    #[inline(always)]
+    fn use_single(&mut self, _ahead: usize, id: u16, bytes: u32) {
+        self.use_chain(Chain { id, places: 1 }, bytes, WRITE);
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, _chains: usize) {
         self.next = self.used;
     }
 

@@ -1,0 +1,114 @@
+//! Buffers that were looked up ahead of their use.
+//!
+//! A line that the guest's core wrote last takes long to come over, so buffers are looked up, and
+//! asked for, well before they are read or written: what the next burst will probably need right
+//! after a burst, the rest at the next one's beginning.
+
+use super::Violation;
+use super::chain::{INDIRECT, NEXT, WRITE};
+use super::layout::Layout;
+use super::ring::Ring;
+use crate::burst::BURST_MAX;
+use crate::copy::{prefetch, prefetch_to_write};
+
+/// The next buffers of a ring, in order, at most a burst.
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// Buffer number `n` since the ring was made is in entry `n % BURST_MAX`.
+    slots: [Slot; BURST_MAX],
+    /// The number of the next buffer to be used.
+    next: usize,
+    /// The number of the next buffer to be looked up, `next..=next + BURST_MAX`.
+    end: usize,
+}
+
+/// A buffer: the private copy of a chain's first descriptor, and where its memory is if the chain
+/// is just that one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub(super) id: u16,
+    /// Nothing for anything but a single buffer in one region.
+    pub(super) bytes: u32,
+    pub(super) host: *mut u8,
+}
+
+impl Slots {
+    /// None looked up yet.
+    pub(super) fn new() -> Self {
+        let slot = Slot { id: 0, bytes: 0, host: std::ptr::null_mut() };
+        Self { slots: [slot; BURST_MAX], next: 0, end: 0 }
+    }
+
+    /// How many are known.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.end.wrapping_sub(self.next)
+    }
+
+    /// The one that is `ahead` behind the next, which must be known.
+    #[inline(always)]
+    pub(super) fn at(&self, ahead: usize) -> Slot {
+        debug_assert!(ahead < self.len(), "it was looked up");
+        self.slots[self.next.wrapping_add(ahead) % BURST_MAX]
+    }
+
+    /// Adds the one behind those that are known, which must be fewer than a burst.
+    #[inline(always)]
+    pub(super) fn push(&mut self, slot: Slot) {
+        debug_assert!(self.len() < BURST_MAX, "no more are looked up than fit");
+        self.slots[self.end % BURST_MAX] = slot;
+        self.end = self.end.wrapping_add(1);
+    }
+
+    /// That many buffers were used, whether they were known or not.
+    #[inline(always)]
+    pub(super) fn pass(&mut self, used: usize) {
+        self.next = self.next.wrapping_add(used.min(self.len()));
+    }
+}
+
+impl<L: Layout> Ring<L> {
+    /// Looks up the next `wanted` buffers (at most a burst), for `direction` as in
+    /// [`Layout::scout`], as far as that has not been done: each step for all of them before the
+    /// next step, so that the lines come over at the same time.
+    #[inline(always)]
+    pub(super) fn look_up(&mut self, wanted: usize, direction: u16) -> Result<(), Violation> {
+        let known = self.slots.len();
+        if known >= wanted {
+            return Ok(());
+        }
+        let found = self.layout.scout(known, wanted - known, direction)?;
+        let next = self.layout.next();
+        for at in known..known + found {
+            let place = self.layout.after(next, at as u16);
+            let head = match self.layout.scouted(place) {
+                Ok(Some(head)) => head,
+                // What comes before it is good; it will be the first.
+                Err(_) if at > 0 => break,
+                Ok(None) => break,
+                Err(violation) => return Err(violation),
+            };
+            let first = head.first;
+            if L::POSITIONAL && first.flags & NEXT != 0 {
+                // Where the next chain begins is known once this one has been walked.
+                break;
+            }
+            let host = if first.flags & (NEXT | INDIRECT | WRITE) == direction {
+                self.memory.translate(first.address, u64::from(first.bytes), &mut self.hint)
+            } else {
+                None
+            };
+            let (host, bytes) = host.map_or((std::ptr::null_mut(), 0), |host| (host, first.bytes));
+            if direction == WRITE {
+                prefetch_to_write(host);
+                prefetch_to_write(host.wrapping_add(64));
+            } else {
+                prefetch(host);
+                prefetch(host.wrapping_add(64));
+            }
+            let id = L::chain(head, first, 1).id;
+            self.slots.push(Slot { id, bytes, host });
+        }
+        Ok(())
+    }
+}
