@@ -11,7 +11,10 @@ use crate::machine::Cores;
 use crate::scenario::Scenario;
 use crate::switch::{Contender, OVS, VIADUCT};
 
-/// Guest to guest throughput of vhost-user switches, as ratios to dpdk-testpmd, taken in one run.
+/// The scenarios in which a run of all measures latency: half a minute each.
+const LATENCY_SCENARIOS: [&str; 2] = ["64", "1500"];
+
+/// Guest to guest throughput and latency of vhost-user switches, as ratios to dpdk-testpmd, taken in one run.
 #[derive(Debug, Parser)]
 #[command(version, name = "viaduct-bench")]
 pub struct Arguments {
@@ -26,6 +29,11 @@ pub struct Arguments {
     /// Few scenarios and short runs: shows that everything works, not how fast it is.
     #[arg(long)]
     pub quick: bool,
+
+    /// Measures latency too, in every scenario chosen. A run of all scenarios does so in `64` and
+    /// `1500` anyhow.
+    #[arg(long)]
+    pub latency: bool,
 
     /// Writes everything measured to this file.
     #[arg(long, value_name = "FILE")]
@@ -123,6 +131,12 @@ impl Arguments {
         Ok(chosen)
     }
 
+    /// Whether latency is measured in a scenario.
+    pub fn measures_latency(&self, scenario: &Scenario) -> bool {
+        let all = !self.quick && self.scenario.is_empty() && self.own_scenario().is_none();
+        self.latency || all && LATENCY_SCENARIOS.contains(&scenario.name.as_str())
+    }
+
     /// How to run them, checked.
     pub fn plan(&self) -> Result<Plan> {
         let cores = Cores { generator: self.generator_core, switch: self.switch_core };
@@ -201,6 +215,22 @@ mod tests {
         assert_eq!(names(&["--scenario", "512", "--scenario", "64"]), ["512", "64"]);
         assert_eq!(names(&["--flows", "7"]), ["own"]);
         assert_eq!(names(&["--scenario", "64", "--ring", "256"]), ["64", "own"]);
+    }
+
+    #[test]
+    fn latency_is_measured_in_two_scenarios_of_all_or_where_asked_for() {
+        let measured = |words: &[&str]| {
+            let arguments = parse(words);
+            let scenarios = arguments.scenarios().expect("possible scenarios");
+            let measured = scenarios.into_iter().filter(|one| arguments.measures_latency(one));
+            measured.map(|scenario| scenario.name).collect::<Vec<_>>()
+        };
+        assert_eq!(measured(&[]), LATENCY_SCENARIOS);
+        assert_eq!(measured(&["--latency"]).len(), Scenario::standard().len());
+        assert!(measured(&["--quick"]).is_empty() && measured(&["--scenario", "64"]).is_empty());
+        assert_eq!(measured(&["--scenario", "512", "--latency"]), ["512"]);
+        assert!(measured(&["--flows", "7"]).is_empty());
+        assert_eq!(measured(&["--flows", "7", "--latency"]), ["own"]);
     }
 
     #[test]

@@ -40,6 +40,19 @@ impl Clock {
         }
     }
 
+    /// The present tick, read after everything before it in the program is done. [`Self::now`] may
+    /// be read while the lines of the frame before it are still on their way.
+    #[inline(always)]
+    pub fn now_after(&self) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction orders others and touches no memory; it is part of SSE2, which
+        // every x86_64 processor has.
+        unsafe {
+            core::arch::x86_64::_mm_lfence();
+        }
+        self.now()
+    }
+
     /// How many ticks a span of time is.
     pub fn ticks(&self, span: Duration) -> u64 {
         (span.as_secs_f64() * self.ticks_per_second) as u64

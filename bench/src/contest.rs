@@ -15,6 +15,7 @@ use crate::distance;
 use crate::front_end::FrontEnd;
 use crate::generator::{Generator, Run, Span};
 use crate::guest::Pages;
+use crate::latency::{self, Capacities, Load, Whose};
 use crate::machine::Cores;
 use crate::outcome::{Entrant, Outcome, State, Turn};
 use crate::scenario::{Guests, Scenario};
@@ -35,6 +36,10 @@ pub struct Plan {
     pub rounds: u32,
     /// Length of a turn.
     pub span: Span,
+    /// Turns of each switch under each load, where latency is measured.
+    pub latency_rounds: u32,
+    /// Length of such a turn.
+    pub latency_span: Span,
     /// Which cores to use.
     pub cores: Cores,
     /// What backs the guests' memory.
@@ -45,18 +50,19 @@ impl Plan {
     /// Enough turns to be believed: about 20 s a scenario with two contenders.
     pub fn thorough(contenders: Vec<Contender>, cores: Cores, pages: Pages) -> Self {
         let span = Span { settle: Duration::from_millis(40), measured: Duration::from_millis(160) };
-        Self { contenders, rounds: 20, span, cores, pages }
+        let latency_span = Span { settle: Duration::from_millis(20), ..span };
+        Self { contenders, rounds: 20, span, latency_rounds: 10, latency_span, cores, pages }
     }
 
     /// Enough to see that everything works: about 4 s a scenario, most of it starting switches.
     pub fn quick(contenders: Vec<Contender>, cores: Cores, pages: Pages) -> Self {
         let span = Span { settle: Duration::from_millis(20), measured: Duration::from_millis(60) };
-        Self { contenders, rounds: 3, span, cores, pages }
+        Self { contenders, rounds: 3, span, latency_rounds: 2, latency_span: span, cores, pages }
     }
 }
 
-/// Measures one scenario.
-pub fn hold(scenario: &Scenario, plan: &Plan) -> Result<Outcome> {
+/// Measures one scenario, the switches' latency included if that is wanted.
+pub fn hold(scenario: &Scenario, plan: &Plan, with_latency: bool) -> Result<Outcome> {
     let generator = Generator::new(scenario);
     let mut stages = vec![Stage::set(Box::new(Testpmd::new()), scenario, plan, &generator)?];
     for contender in &plan.contenders {
@@ -74,8 +80,9 @@ pub fn hold(scenario: &Scenario, plan: &Plan) -> Result<Outcome> {
             timeline.turn(0, &mut stages)?;
         }
     }
+    let latency = if with_latency { timeline.latency(&mut stages)? } else { Vec::new() };
     let entrants = stages.iter().map(Stage::entrant).collect();
-    Ok(Outcome { scenario: scenario.clone(), entrants, turns: timeline.turns })
+    Ok(Outcome { scenario: scenario.clone(), entrants, turns: timeline.turns, latency })
 }
 
 /// The turns taken so far, and the state that the machine is in.
@@ -101,6 +108,50 @@ impl<'a> Timeline<'a> {
         self.round_trip_ns = distance::round_trip_ns(self.plan.cores)?;
         self.turns.push(Turn { entrant, round_trip_ns: [before, self.round_trip_ns], run });
         Ok(())
+    }
+
+    /// Runs at parts of what the turns so far have shown that the switches can carry.
+    fn latency(&mut self, stages: &mut [Stage]) -> Result<Vec<latency::Turn>> {
+        let mut capacities = Capacities::of(&self.turns);
+        let mut turns = Vec::new();
+        self.naps = NAPS;
+        for _ in 0..self.plan.latency_rounds {
+            for load in Load::ALL {
+                for entrant in 0..stages.len() {
+                    self.comes_closer()?;
+                    let whose = if load.of == Whose::Own { entrant } else { 0 };
+                    let capacity_mpps = self.capacity(whose, &mut capacities, stages)?;
+                    let mpps = capacity_mpps * f64::from(load.percent) / 100.0;
+                    let before = self.round_trip_ns;
+                    let (stage, span) = (&mut stages[entrant], self.plan.latency_span);
+                    let run = stage.take_paced_turn(&self.generator, mpps, span)?;
+                    self.round_trip_ns = distance::round_trip_ns(self.plan.cores)?;
+                    let round_trip_ns = [before, self.round_trip_ns];
+                    turns.push(latency::Turn { entrant, load, capacity_mpps, round_trip_ns, run });
+                }
+            }
+        }
+        Ok(turns)
+    }
+
+    /// What a switch carries in the present state. If that has not been seen yet, it is now.
+    fn capacity(
+        &mut self,
+        entrant: usize,
+        capacities: &mut Capacities,
+        stages: &mut [Stage],
+    ) -> Result<f64> {
+        if let Some(mpps) = capacities.within(entrant, State::of(&[self.round_trip_ns])) {
+            return Ok(mpps);
+        }
+        let before = self.round_trip_ns;
+        let run = stages[entrant].take_turn(&self.generator, self.plan.span)?;
+        self.round_trip_ns = distance::round_trip_ns(self.plan.cores)?;
+        capacities.add(entrant, State::of(&[before, self.round_trip_ns]), run.mpps);
+        capacities
+            .within(entrant, State::of(&[self.round_trip_ns]))
+            .or_else(|| capacities.overall(entrant))
+            .context("a switch without a turn")
     }
 
     /// If the cores are far apart, gives the hypervisor a chance to move them: it does that with
@@ -170,26 +221,39 @@ impl Stage {
                 self.switch.pause()?;
                 return Ok(run);
             }
-            self.note_stall(generator, &run)?;
+            self.note_stall(generator)?;
+            self.switch.pause()?;
+        }
+    }
+
+    /// A turn at a fixed rate.
+    fn take_paced_turn(
+        &mut self,
+        generator: &Generator,
+        offered_mpps: f64,
+        span: Span,
+    ) -> Result<latency::Run> {
+        loop {
+            self.switch.resume()?;
+            if let Some(run) = latency::measure(generator, &mut self.guests, offered_mpps, span)? {
+                self.switch.pause()?;
+                return Ok(run);
+            }
+            self.note_stall(generator)?;
             self.switch.pause()?;
         }
     }
 
     /// Nothing came in most of a turn: finds out whether anything comes at all. That happens to a
     /// switch whose core was taken by something else, and is forgiven a few times.
-    fn note_stall(&mut self, generator: &Generator, run: &Run) -> Result<()> {
+    fn note_stall(&mut self, generator: &Generator) -> Result<()> {
         let name = self.switch.name().to_owned();
         let delay = generator.await_recovery(&mut self.guests).and_then(|delay| {
             ensure!(self.stalls_seconds.len() < STALLS, "that has happened {STALLS} times before");
             Ok(delay)
         });
         let delay = delay.with_context(|| {
-            format!(
-                "{name} delivered nothing in most of a turn ({} frames sent, {} lost)\n{}",
-                run.sent,
-                run.lost,
-                self.switch.log_end()
-            )
+            format!("{name} delivered nothing in most of a turn\n{}", self.switch.log_end())
         })?;
         self.stalls_seconds.push(delay.as_secs_f64());
         Ok(())

@@ -33,7 +33,7 @@ const LEARNT: f64 = 0.9;
 /// How long a switch may take from its start to the first frame delivered.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long frames may be under way after the last was sent before they count as lost.
-const QUIET: Duration = Duration::from_millis(20);
+pub const QUIET: Duration = Duration::from_millis(20);
 /// How long a switch may go on delivering after the last frame was sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -85,6 +85,16 @@ impl Generator {
     pub fn new(scenario: &Scenario) -> Self {
         let Scenario { both_ways, burst, .. } = *scenario;
         Self { clock: Clock::of_machine(), both_ways, burst: usize::from(burst) }
+    }
+
+    /// Whether both guests send.
+    pub fn both_ways(&self) -> bool {
+        self.both_ways
+    }
+
+    /// The most frames that a guest sends at once.
+    pub fn burst(&self) -> usize {
+        self.burst
     }
 
     /// Waits until the switch forwards both ways, then sends every flow each way, the answers after
@@ -256,7 +266,7 @@ impl Generator {
     }
 
     /// Receives until nothing comes any more, so that the next run begins with empty rings.
-    fn drain(&self, guests: &mut Guests) -> Result<()> {
+    pub fn drain(&self, guests: &mut Guests) -> Result<()> {
         let began = Instant::now();
         let mut last = began;
         while last.elapsed() < QUIET && began.elapsed() < DRAIN_TIMEOUT {

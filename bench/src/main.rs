@@ -13,6 +13,7 @@ mod frame;
 mod front_end;
 mod generator;
 mod guest;
+mod latency;
 mod machine;
 mod outcome;
 mod report;
@@ -61,7 +62,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     for (index, scenario) in scenarios.iter().enumerate() {
         let place = format!("{} of {}", index + 1, scenarios.len());
         eprintln!("{place}: scenario {} ({})", scenario.name, scenario.describe());
-        match contest::hold(scenario, &plan) {
+        match contest::hold(scenario, &plan, arguments.measures_latency(scenario)) {
             Ok(outcome) => outcomes.push(outcome),
             Err(error) => {
                 machine::check_interrupt()?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::generator::{Run, quartiles};
 use crate::guest::Faults;
+use crate::latency;
 use crate::scenario::Scenario;
 
 /// Distances that differ by more than this factor were not measured in one state: within one they
@@ -118,6 +119,8 @@ pub struct Outcome {
     pub entrants: Vec<Entrant>,
     /// All runs in the order of time. Right before and after each is one of the reference.
     pub turns: Vec<Turn>,
+    /// Runs at fixed rates, after those, if latency was measured.
+    pub latency: Vec<latency::Turn>,
 }
 
 /// What a switch did in a scenario while the machine was in one state.
@@ -246,7 +249,8 @@ mod tests {
             faults: Faults::default(),
             stalls_seconds: Vec::new(),
         });
-        Outcome { scenario: Scenario::one_way("s", 64), entrants: entrants.to_vec(), turns }
+        let (scenario, entrants) = (Scenario::one_way("s", 64), entrants.to_vec());
+        Outcome { scenario, entrants, turns, latency: Vec::new() }
     }
 
     fn of<'a>(summaries: &'a [Summary], switch: &str, state: State) -> Option<&'a Summary> {

@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::contest::Plan;
+use crate::latency;
 use crate::machine::Description;
 use crate::outcome::{Entrant, Outcome, REFERENCE, State, Summary};
 use crate::scenario::Scenario;
@@ -53,6 +54,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The results.
     pub summaries: Vec<Summary>,
+    /// The results of the runs at fixed rates.
+    pub latency: Vec<latency::Summary>,
     /// What they were made from.
     pub outcomes: Vec<Outcome>,
     /// Scenarios that could not be run to their end, and why.
@@ -70,7 +73,8 @@ impl Report {
     ) -> Self {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let summaries = outcomes.iter().flat_map(Outcome::summaries).collect();
-        Self { command, machine, plan, notes, summaries, outcomes, failures }
+        let latency = outcomes.iter().flat_map(latency::summaries).collect();
+        Self { command, machine, plan, notes, summaries, latency, outcomes, failures }
     }
 
     /// Writes the report as JSON.
@@ -103,6 +107,9 @@ impl Report {
             }
         }
         let mut text = format!("{table}\n\n{LEGEND}\n\n");
+        if let Some(table) = latency::table(&self.latency) {
+            text += &format!("{table}\n");
+        }
         self.write_circumstances(&mut text);
         text
     }
@@ -219,7 +226,7 @@ mod tests {
     fn report(faults: Faults, round_trips_ns: [f64; 3]) -> Report {
         let span = Span { settle: Duration::ZERO, measured: Duration::from_millis(50) };
         let cores = Cores { generator: 0, switch: 1 };
-        let plan = Plan { contenders: Vec::new(), rounds: 1, span, cores, pages: Pages::Auto };
+        let plan = Plan { rounds: 1, span, ..Plan::quick(Vec::new(), cores, Pages::Auto) };
         let turn = |entrant: usize, mpps: f64, idle: f64| Turn {
             entrant,
             round_trip_ns: [Some(round_trips_ns[0]), Some(round_trips_ns[1 + entrant])],
@@ -248,6 +255,7 @@ mod tests {
             scenario: Scenario::one_way("64", 64),
             entrants: vec![entrant("testpmd", Faults::default()), entrant("copy", faults)],
             turns: vec![turn(0, 5.0, 0.5), turn(1, 10.0, 0.01), turn(0, 5.0, 0.5)],
+            latency: Vec::new(),
         };
         let notes = vec!["a note".to_owned()];
         Report::new(Description::read(), plan, notes, vec![outcome], Vec::new())

@@ -42,9 +42,9 @@ impl Tracker {
         }
     }
 
-    /// Notes the arrival of a frame.
+    /// Notes the arrival of a frame. Returns whether it came for the first time.
     #[inline(always)]
-    pub fn record(&mut self, sequence: u64) {
+    pub fn record(&mut self, sequence: u64) -> bool {
         if sequence < self.next {
             return self.record_late(sequence);
         }
@@ -55,6 +55,7 @@ impl Tracker {
         self.seen[word as usize % WORDS] |= 1 << (sequence % 64);
         self.next = sequence + 1;
         self.arrived += 1;
+        true
     }
 
     /// Moves the window's upper end to `word` and forgets what the window leaves behind.
@@ -67,14 +68,14 @@ impl Tracker {
     }
 
     #[cold]
-    fn record_late(&mut self, sequence: u64) {
+    fn record_late(&mut self, sequence: u64) -> bool {
         if self.top_word - sequence / 64 >= WORDS as u64 {
             self.stale += 1;
-            return;
+            return false;
         }
         if self.has(sequence) {
             self.duplicated += 1;
-            return;
+            return false;
         }
         self.seen[(sequence / 64) as usize % WORDS] |= 1 << (sequence % 64);
         self.arrived += 1;
@@ -82,10 +83,11 @@ impl Tracker {
         while successor < self.next && successor < sequence + WINDOW {
             if self.has(successor) {
                 self.reordered += 1;
-                return;
+                break;
             }
             successor += self.flows;
         }
+        true
     }
 
     fn has(&self, sequence: u64) -> bool {
@@ -99,7 +101,11 @@ mod tests {
 
     fn counts(flows: u32, sequences: impl IntoIterator<Item = u64>) -> [u64; 4] {
         let mut tracker = Tracker::new(flows);
-        sequences.into_iter().for_each(|sequence| tracker.record(sequence));
+        for sequence in sequences {
+            let arrived = tracker.arrived;
+            let first = tracker.record(sequence);
+            assert_eq!(u64::from(first), tracker.arrived - arrived, "frame {sequence}");
+        }
         [tracker.arrived, tracker.duplicated, tracker.reordered, tracker.stale]
     }
 

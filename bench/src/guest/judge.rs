@@ -4,7 +4,7 @@ use std::ops::{AddAssign, Sub};
 
 use serde::Serialize;
 
-use super::receive::Received;
+use super::receive::{Jury, Received};
 use crate::frame::{HEAD_BYTES, Head, Stamp, Stream};
 use crate::tracker::Tracker;
 
@@ -112,24 +112,25 @@ impl Judge {
         }
     }
 
-    /// Notes a frame.
+    /// Notes a frame. Returns its sequence number if it is right and came for the first time.
     #[inline(always)]
-    pub fn judge(&mut self, frame: &Received<'_>) {
+    fn decide(&mut self, frame: &Received<'_>) -> Option<u64> {
         let stamp = Stamp::claimed(&frame.head);
         let plain = frame.header.flags == 0 && frame.header.gso_type == 0;
         let whole = frame.length() == self.stream.frame_bytes(stamp.sequence);
         if !(plain && whole && is_same(&frame.head, &self.stream.head(stamp))) {
-            return self.refuse(frame);
+            self.refuse(frame);
+            return None;
         }
         if self.until_whole == 0 {
             self.until_whole = WHOLE_FRAME_EVERY;
             if !self.body_is_right(frame, stamp) {
                 self.corrupt += 1;
-                return;
+                return None;
             }
         }
         self.until_whole -= 1;
-        self.tracker.record(stamp.sequence);
+        self.tracker.record(stamp.sequence).then_some(stamp.sequence)
     }
 
     #[cold]
@@ -150,6 +151,49 @@ impl Judge {
         self.stream.body(stamp.slot, expected);
         frame.body(found);
         expected == found
+    }
+}
+
+impl Jury for Judge {
+    #[inline(always)]
+    fn judge(&mut self, frame: &Received<'_>) {
+        self.decide(frame);
+    }
+}
+
+/// The sequence numbers of the frames that one poll found.
+#[derive(Debug)]
+pub struct Arrivals<const N: usize> {
+    sequences: [u64; N],
+    pub(super) count: usize,
+}
+
+impl<const N: usize> Arrivals<N> {
+    /// None.
+    pub fn new() -> Self {
+        Self { sequences: [0; N], count: 0 }
+    }
+
+    /// In the order in which they came.
+    #[inline(always)]
+    pub fn sequences(&self) -> &[u64] {
+        &self.sequences[..self.count]
+    }
+}
+
+/// Judges, and takes down what came.
+pub(super) struct Clerk<'a, const N: usize> {
+    pub(super) judge: &'a mut Judge,
+    pub(super) arrivals: &'a mut Arrivals<N>,
+}
+
+impl<const N: usize> Jury for Clerk<'_, N> {
+    #[inline(always)]
+    fn judge(&mut self, frame: &Received<'_>) {
+        if let Some(sequence) = self.judge.decide(frame) {
+            self.arrivals.sequences[self.arrivals.count] = sequence;
+            self.arrivals.count += 1;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod ring;
 mod rota;
 mod slots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transmit;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,7 +20,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-pub use judge::{Faults, Judge};
+use judge::Clerk;
+pub use judge::{Arrivals, Faults, Judge};
 pub use memory::{GuestMemory, Pages};
 pub use receive::Receive;
 pub use ring::{Descriptor, Layout, NEXT, NO_NOTIFY, Ring, Used};
@@ -131,6 +132,14 @@ impl Guest {
     #[inline(always)]
     pub fn receive(&mut self, most: usize) -> usize {
         self.receive.poll(most, &mut self.judge)
+    }
+
+    /// The same for up to `N` frames, and tells the sequence numbers of those that are right and
+    /// came for the first time.
+    #[inline(always)]
+    pub fn receive_each<const N: usize>(&mut self, arrivals: &mut Arrivals<N>) -> usize {
+        arrivals.count = 0;
+        self.receive.poll(N, &mut Clerk { judge: &mut self.judge, arrivals })
     }
 
     /// How often the switch had to be woken, on both rings.

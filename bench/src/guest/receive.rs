@@ -2,7 +2,6 @@
 
 use nix::sys::eventfd::EventFd;
 
-use super::judge::Judge;
 use super::ring::{Descriptor, NO_INTERRUPT, Ring, WRITE};
 use super::rota::{Return, Rota};
 use super::slots::{HEADER_BYTES, Header, Slots};
@@ -49,6 +48,12 @@ impl Received<'_> {
             skip = 0;
         }
     }
+}
+
+/// Whoever looks at what comes. A trait, as a closure would be called where this must be inlined.
+pub trait Jury {
+    /// Notes a frame.
+    fn judge(&mut self, frame: &Received<'_>);
 }
 
 /// A receive ring with one buffer for each descriptor, all of them always offered.
@@ -115,10 +120,10 @@ impl Receive {
         self.polls
     }
 
-    /// Hands up to `most` frames to the judge and their buffers back to the switch, and wakes it if
+    /// Hands up to `most` frames to `jury` and their buffers back to the switch, and wakes it if
     /// it sleeps for want of buffers. Returns how many frames there were.
     #[inline(always)]
-    pub fn poll(&mut self, most: usize, judge: &mut Judge) -> usize {
+    pub fn poll(&mut self, most: usize, jury: &mut impl Jury) -> usize {
         self.bell.ring_if_wanted(&self.ring);
         let ready = self.ring.used_index.acquire().wrapping_sub(self.seen);
         if ready == 0 {
@@ -137,7 +142,7 @@ impl Receive {
         }
         let (mut left, mut frames) = (ready, 0);
         while left > 0 && frames < most {
-            left -= self.take_frame(left, judge);
+            left -= self.take_frame(left, jury);
             frames += 1;
         }
         self.rota.lend(self.rota.room());
@@ -149,7 +154,7 @@ impl Receive {
     /// Judges the frame that begins at the next used entry; `left` entries are visible. Returns how
     /// many entries it took.
     #[inline(always)]
-    fn take_frame(&mut self, left: u16, judge: &mut Judge) -> u16 {
+    fn take_frame(&mut self, left: u16, jury: &mut impl Jury) -> u16 {
         let Some(first) = self.take_buffer() else { return 1 };
         let (header, head) = self.slots.read_head(first.slot);
         let mut entries = 1;
@@ -157,7 +162,7 @@ impl Receive {
             entries = self.take_more(first, header.num_buffers, left);
         }
         let more = &self.more[..usize::from(entries) - 1];
-        judge.judge(&Received { header, head, first, more, slots: &self.slots });
+        jury.judge(&Received { header, head, first, more, slots: &self.slots });
         entries
     }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::scenario::{Guests, Scenario};
 
 /// The device's side of one guest, slow and plain.
-struct Device {
+pub(crate) struct Device {
     memory: Arc<GuestMemory>,
     receive: Ring,
     transmit: Ring,
@@ -16,7 +16,7 @@ struct Device {
 }
 
 impl Device {
-    fn of(guest: &Guest) -> Self {
+    pub(crate) fn of(guest: &Guest) -> Self {
         let (memory, layouts) = (Arc::clone(guest.memory()), guest.layouts());
         let ring =
             |queue: usize| Ring::new(&memory, layouts[queue]).expect("the guest's own layout");
@@ -25,7 +25,7 @@ impl Device {
     }
 
     /// The next frame that the guest sent, with its virtio-net header.
-    fn take(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         if self.transmit.available_index.acquire() == self.taken {
             return None;
         }
@@ -45,8 +45,13 @@ impl Device {
         self.transmit.used_index.release(self.taken);
     }
 
+    /// Whether the guest offers a buffer.
+    pub(crate) fn has_room(&self) -> bool {
+        self.receive.available_index.acquire() != self.filled
+    }
+
     /// Puts a frame, with its header, into as many buffers as it needs.
-    fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         let length = ORDINARY_STRIDE;
         let buffers = bytes.len().div_ceil(length) as u16;
         for (index, piece) in bytes.chunks(length).enumerate() {
