@@ -39,6 +39,14 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Draws the ratios to testpmd in this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+
+    /// Measures nothing, and draws what an earlier run wrote with --json.
+    #[arg(long, value_name = "JSON", requires = "svg", conflicts_with = "json")]
+    pub from: Option<PathBuf>,
+
     /// A switch to compare with testpmd; may be repeated. NAME=PATH is the Viaduct in that program,
     /// so that several can be compared. Without, `copy`, and `viaduct` and `ovs` if their programs
     /// are given.
@@ -258,6 +266,17 @@ mod tests {
         }
         let twice = switches(&["--switch", "new=/a", "--switch", "new=/b"]).expect_err("one name");
         assert!(twice.to_string().contains("new"), "{twice}");
+    }
+
+    #[test]
+    fn drawing_an_earlier_run_needs_a_file_to_draw_in() {
+        let parses = |words: &[&str]| {
+            let words = std::iter::once("viaduct-bench").chain(words.iter().copied());
+            Arguments::try_parse_from(words).is_ok()
+        };
+        assert!(parses(&["--svg", "a.svg"]) && parses(&["--svg", "a.svg", "--from", "b.json"]));
+        assert!(!parses(&["--from", "b.json"]));
+        assert!(!parses(&["--svg", "a.svg", "--from", "b.json", "--json", "c.json"]));
     }
 
     #[test]

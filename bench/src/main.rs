@@ -16,6 +16,7 @@ mod guest;
 mod latency;
 mod machine;
 mod outcome;
+mod plot;
 mod report;
 mod scenario;
 mod switch;
@@ -47,6 +48,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("\nswitches: {}", switch::CONTENDERS.join(", "));
         return Ok(ExitCode::SUCCESS);
     }
+    if let (Some(from), Some(svg)) = (&arguments.from, &arguments.svg) {
+        plot::save(&plot::load(from)?, svg)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (scenarios, plan) = (arguments.scenarios()?, arguments.plan()?);
     machine::catch_interrupts()?;
     let mut notes = Vec::new();
@@ -76,6 +81,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("{}", report.text());
     if let Some(path) = &arguments.json {
         report.save(path)?;
+    }
+    if let Some(path) = &arguments.svg {
+        let points: Vec<_> = report.summaries.iter().map(plot::Point::from).collect();
+        plot::save(&points, path)?;
     }
     Ok(if report.is_bad() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

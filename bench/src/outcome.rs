@@ -5,7 +5,7 @@
 //! same before, between and after the three; then it belongs to the state that this distance stands
 //! for, and what is reported is the median of each state.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::generator::{Run, quartiles};
 use crate::guest::Faults;
@@ -30,7 +30,7 @@ pub const BOUND: &str = "copy";
 ///
 /// The classes are those that a virtual machine on an AMD EPYC was seen in (65 to 85, 100 to 130 and
 /// 320 to 350 ns). A machine that knows only one has all its results in one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Below 90 ns.

@@ -15,7 +15,7 @@ use crate::outcome::{Entrant, Outcome, REFERENCE, State, Summary};
 use crate::scenario::Scenario;
 
 /// Below this idle share of the generator, its own speed is part of the result.
-const GENERATOR_BOUND: f64 = 0.08;
+pub const GENERATOR_BOUND: f64 = 0.08;
 /// Above this share of time without a core, the generator was disturbed by other work.
 const DISTURBED: f64 = 0.05;
 
@@ -222,6 +222,7 @@ mod tests {
     use crate::guest::{Faults, Pages};
     use crate::machine::Cores;
     use crate::outcome::Turn;
+    use crate::plot;
 
     fn report(faults: Faults, round_trips_ns: [f64; 3]) -> Report {
         let span = Span { settle: Duration::ZERO, measured: Duration::from_millis(50) };
@@ -309,6 +310,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("report.json");
         report(Faults::default(), [70.0; 3]).save(&path).expect("a file that can be written");
+        assert_eq!(plot::load(&path).expect("what the picture needs").len(), 2);
         let text = fs::read_to_string(path).expect("it was written");
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value["summaries"][1]["ratio"][1], 2.0);
