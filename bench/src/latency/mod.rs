@@ -30,8 +30,9 @@ pub use pace::Pace;
 pub use summary::{Capacities, Load, Summary, Turn, Whose, summaries};
 pub use table::table;
 
-/// Frames that a guest takes at once: few, as the other guest waits meanwhile.
-const RECEIVE_BURST: usize = 32;
+/// The most frames that a guest takes at once, and sends: who sent more than it takes would fill the
+/// receiver's ring by itself.
+const MOST_AT_ONCE: usize = 64;
 /// Rounds of the loop for each look at the guests that should get nothing.
 const BYSTANDER_INTERVAL: u64 = 1024;
 /// Between two looks at the clock this thread does at most a burst each way, in some microseconds.
@@ -144,10 +145,11 @@ fn lanes(
         first: sender.sender.sent(),
         settling,
         total,
-        burst: generator.burst(),
+        burst: generator.burst().min(MOST_AT_ONCE),
         sent: 0,
         arrived: 0,
         full_looks: 0,
+        arrivals: Arrivals::new(),
     };
     let back = if generator.both_ways() { total } else { 0 };
     // Half an interval apart, so that the two senders do not come at once.
@@ -186,17 +188,17 @@ fn run(
         if watch.looks.is_multiple_of(BYSTANDER_INTERVAL) {
             machine::check_interrupt()?;
             if back.total == 0 {
-                guests.a.receive(RECEIVE_BURST);
+                guests.a.receive(MOST_AT_ONCE);
             }
             for guest in &mut guests.bystanders {
-                guest.receive(RECEIVE_BURST);
+                guest.receive(MOST_AT_ONCE);
             }
         }
     }
 }
 
 /// One direction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Lane {
     pace: Pace,
     /// The sequence number of the first frame.
@@ -210,6 +212,8 @@ struct Lane {
     arrived: u64,
     /// Looks at which the ring had no room for what was due.
     full_looks: u64,
+    /// What the last poll found, kept to spare clearing it.
+    arrivals: Arrivals<MOST_AT_ONCE>,
 }
 
 impl Lane {
@@ -239,12 +243,11 @@ impl Lane {
     /// which costs as much as judging several frames.
     #[inline(always)]
     fn receive(&mut self, to: &mut Guest, times: &mut Times) -> usize {
-        let mut arrivals = Arrivals::<RECEIVE_BURST>::new();
-        let received = to.receive_each(&mut arrivals);
+        let received = to.receive_each(&mut self.arrivals);
         if received > 0 {
             let now = times.clock.now_after();
-            for sequence in arrivals.sequences() {
-                self.arrive(*sequence, now, times);
+            for place in 0..self.arrivals.sequences().len() {
+                self.arrive(self.arrivals.sequences()[place], now, times);
             }
         }
         received

@@ -26,6 +26,7 @@ fn lane() -> Lane {
         sent: 0,
         arrived: 0,
         full_looks: 0,
+        arrivals: Arrivals::new(),
     }
 }
 
