@@ -193,7 +193,10 @@ impl Stage {
         // No two switches, nor two benches, have frames alike.
         let nonce = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?.as_nanos();
         let directory = TempDir::with_prefix("viaduct-bench-").context("a directory")?;
-        let guests = Guests::new(scenario, ports, nonce as u64, plan.pages)?;
+        let mut guests = Guests::new(scenario, ports, nonce as u64, plan.pages)?;
+        if !switch.keeps_sums() {
+            guests.expect_short_sums();
+        }
         let (sessions, stalls_seconds) = (Vec::new(), Vec::new());
         let mut stage = Self { sessions, switch, guests, ports, stalls_seconds, directory };
         stage.begin(scenario, plan.cores, generator).with_context(|| {

@@ -1,4 +1,4 @@
-//! What the load is made of: UDP frames that can be told apart.
+//! What the load is made of: UDP frames (or TCP segments, see `segment`) that can be told apart.
 //!
 //! A bench that cannot notice a wrong frame measures nothing: a switch that drops the hard ones, or
 //! delivers them twice, would look fast. So the first 64 bytes of each frame carry a sequence
@@ -9,20 +9,23 @@
 //! Addresses and ports are functions of the flow's number, nothing is stored per flow: a table of
 //! 100 000 flows would make the generator's caches part of the measurement.
 
+use crate::segment::{self, Offload};
+
 /// The first 64 bytes of a frame, as eight words in memory order (little-endian values).
 pub type Head = [u64; 8];
 
 /// Bytes that [`Head`] covers; also the shortest frame.
 pub const HEAD_BYTES: usize = 64;
 
-/// The longest frame, so that the IPv4 length field and a buffer chain both hold it.
-pub const LONGEST_FRAME: usize = 65_000;
+/// The longest frame, so that 16 bits hold its length and IPv4's.
+pub const LONGEST_FRAME: usize = 65_535;
 
 /// The most addresses of one guest: the room of its prefix, 10.x.0.0/15.
 pub const MOST_ADDRESSES: u32 = 1 << 17;
 
 const ETHERNET_HEADER_BYTES: u16 = 14;
 const IPV4_HEADER_BYTES: u16 = 20;
+const UDP_PROTOCOL: u8 = 17;
 
 /// One end of a stream: a range of addresses that belong to one guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +73,6 @@ pub struct Stamp {
     pub slot: u16,
 }
 
-impl Stamp {
-    /// The stamp that a frame claims to carry; [`Stream::head`] tells whether it is true.
-    #[inline(always)]
-    pub fn claimed(head: &Head) -> Self {
-        Self { sequence: head[6], flow: (head[5] >> 32) as u32, slot: (head[5] >> 16) as u16 }
-    }
-}
-
 /// All frames from one guest to another.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -91,6 +86,10 @@ pub struct Stream {
     templates: Box<[[u64; 5]]>,
     /// Whether a side has more than one address, so that the template does not always hold.
     varies: bool,
+    /// Whether the frames are TCP segments to be cut by somebody else, if at all.
+    segments: bool,
+    /// See [`Self::with_short_sums`].
+    short_sums: bool,
 }
 
 impl Stream {
@@ -110,8 +109,49 @@ impl Stream {
         assert!(sizes.iter().all(|size| (HEAD_BYTES..=LONGEST_FRAME).contains(size)));
         let key = mix(nonce ^ u64::from(source.guest) << 8 ^ u64::from(destination.guest));
         let varies = source.count > 1 || destination.count > 1;
-        let templates = sizes.iter().map(|size| headers(*size, source, destination, 0)).collect();
-        Self { key, sizes: sizes.into(), flows, source, destination, templates, varies }
+        let stream = Self {
+            key,
+            sizes: sizes.into(),
+            flows,
+            source,
+            destination,
+            templates: Box::default(),
+            varies,
+            segments: false,
+            short_sums: false,
+        };
+        stream.with_templates()
+    }
+
+    /// The same stream of TCP segments instead of UDP datagrams.
+    pub fn of_segments(self) -> Self {
+        Self { segments: true, ..self }.with_templates()
+    }
+
+    /// The same segments with a pseudo-header's sum that leaves the length out, as network cards
+    /// want it (virtio wants it in).
+    pub fn with_short_sums(self) -> Self {
+        Self { short_sums: true, ..self }
+    }
+
+    fn with_templates(self) -> Self {
+        let templates = self.sizes.iter().map(|size| self.headers(*size, 0)).collect();
+        Self { templates, ..self }
+    }
+
+    /// What the virtio-net header in front of each frame says.
+    #[inline(always)]
+    pub fn offload(&self) -> Offload {
+        if self.segments { Offload::SEGMENT } else { Offload::NONE }
+    }
+
+    /// The stamp that a frame claims to carry; [`Self::head`] tells whether it is true.
+    #[inline(always)]
+    pub fn claimed(&self, head: &Head) -> Stamp {
+        if self.segments {
+            return segment::stamp([head[4], head[5], head[6]]);
+        }
+        Stamp { sequence: head[6], flow: (head[5] >> 32) as u32, slot: (head[5] >> 16) as u16 }
     }
 
     /// The length of the longest frames, in bytes.
@@ -137,33 +177,34 @@ impl Stream {
     }
 
     /// The first 64 bytes of the frame with that stamp: Ethernet, IPv4 with a right checksum, UDP
-    /// without one (RFC 768 allows 0), the stamp and its check word.
+    /// without one (RFC 768 allows 0) or TCP with a partial one, the stamp and its check word.
     #[inline(always)]
     pub fn head(&self, stamp: Stamp) -> Head {
         let Stamp { sequence, flow, slot } = stamp;
         let [word0, word1, word2, word3, word4] = if self.varies {
-            headers(self.frame_bytes(sequence), self.source, self.destination, flow)
+            self.headers(self.frame_bytes(sequence), flow)
         } else {
             self.templates[self.turn(sequence)]
         };
         // 14 bits each, above the ports that firmware and well-known services listen on.
         let source_port = u64::from((0x4000 | flow as u16 & 0x3fff).swap_bytes());
         let destination_port = u64::from((0x4000 | (flow >> 14) as u16 & 0x3fff).swap_bytes());
-        [
-            word0,
-            word1,
-            word2,
-            word3,
-            word4 | source_port << 16 | destination_port << 32,
-            u64::from(slot) << 16 | u64::from(flow) << 32,
-            sequence,
-            self.check(stamp),
-        ]
+        let word4 = word4 | source_port << 16 | destination_port << 32;
+        let [word4, word5, word6] = if self.segments {
+            let headers = ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES;
+            let length =
+                if self.short_sums { 0 } else { self.frame_bytes(sequence) as u16 - headers };
+            let (from, to) = (self.source.index(flow), self.destination.index(flow));
+            segment::words(stamp, length, word4, self.source.ip(from), self.destination.ip(to))
+        } else {
+            [word4, u64::from(slot) << 16 | u64::from(flow) << 32, sequence]
+        };
+        [word0, word1, word2, word3, word4, word5, word6, self.check(stamp)]
     }
 
     /// Whether a head carries this stream's check word, whatever its other bytes are.
     pub fn owns(&self, head: &Head) -> bool {
-        head[7] == self.check(Stamp::claimed(head))
+        head[7] == self.check(self.claimed(head))
     }
 
     /// The pattern behind the head, in the sender's buffer `slot`: `into` is filled as the frame's
@@ -176,6 +217,32 @@ impl Stream {
         }
     }
 
+    /// The first 40 bytes of a flow's frames, but for the ports: Ethernet, IPv4, UDP's length.
+    #[inline(always)]
+    fn headers(&self, frame_bytes: usize, flow: u32) -> [u64; 5] {
+        let Self { source, destination, .. } = self;
+        let (from, to) = (source.index(flow), destination.index(flow));
+        let destination_mac = (destination.mac(to) << 16).swap_bytes();
+        let source_mac = (source.mac(from) << 16).swap_bytes();
+        let (source_ip, destination_ip) = (source.ip(from), destination.ip(to));
+        let total = frame_bytes as u16 - ETHERNET_HEADER_BYTES;
+        let udp = u64::from((total - IPV4_HEADER_BYTES).swap_bytes());
+        let (protocol, length) =
+            if self.segments { (segment::PROTOCOL, 0) } else { (UDP_PROTOCOL, udp) };
+        let checksum = header_checksum(total, protocol, source_ip, destination_ip);
+        let source_ip = u64::from(source_ip.swap_bytes());
+        let destination_ip = u64::from(destination_ip.swap_bytes());
+        [
+            destination_mac | source_mac << 48,
+            // EtherType IPv4; version 4 with a header of five words.
+            source_mac >> 16 | 0x0008 << 32 | 0x0045 << 48,
+            // "Don't fragment", TTL 64.
+            u64::from(total.swap_bytes()) | 0x0040 << 32 | 64 << 48 | u64::from(protocol) << 56,
+            u64::from(checksum.swap_bytes()) | source_ip << 16 | destination_ip << 48,
+            destination_ip >> 16 | length << 48,
+        ]
+    }
+
     #[inline(always)]
     fn check(&self, stamp: Stamp) -> u64 {
         let place = u64::from(stamp.flow) << 16 | u64::from(stamp.slot);
@@ -183,33 +250,10 @@ impl Stream {
     }
 }
 
-/// The first 40 bytes of a flow's frames, but for the ports: Ethernet, IPv4, UDP's length.
+/// RFC 1071 over the IPv4 header that [`Stream::headers`] makes.
 #[inline(always)]
-fn headers(frame_bytes: usize, source: Addresses, destination: Addresses, flow: u32) -> [u64; 5] {
-    let (from, to) = (source.index(flow), destination.index(flow));
-    let destination_mac = (destination.mac(to) << 16).swap_bytes();
-    let source_mac = (source.mac(from) << 16).swap_bytes();
-    let (source_ip, destination_ip) = (source.ip(from), destination.ip(to));
-    let total = frame_bytes as u16 - ETHERNET_HEADER_BYTES;
-    let checksum = header_checksum(total, source_ip, destination_ip);
-    let source_ip = u64::from(source_ip.swap_bytes());
-    let destination_ip = u64::from(destination_ip.swap_bytes());
-    let udp = u64::from((total - IPV4_HEADER_BYTES).swap_bytes());
-    [
-        destination_mac | source_mac << 48,
-        // EtherType IPv4; version 4 with a header of five words.
-        source_mac >> 16 | 0x0008 << 32 | 0x0045 << 48,
-        // "Don't fragment", TTL 64, protocol UDP.
-        u64::from(total.swap_bytes()) | 0x0040 << 32 | 64 << 48 | 17 << 56,
-        u64::from(checksum.swap_bytes()) | source_ip << 16 | destination_ip << 48,
-        destination_ip >> 16 | udp << 48,
-    ]
-}
-
-/// RFC 1071 over the header that [`headers`] makes.
-#[inline(always)]
-fn header_checksum(total: u16, source_ip: u32, destination_ip: u32) -> u16 {
-    let constant = 0x4500 + 0x4000 + 0x4011;
+fn header_checksum(total: u16, protocol: u8, source_ip: u32, destination_ip: u32) -> u16 {
+    let constant = 0x4500 + 0x4000 + 0x4000 + u64::from(protocol);
     let addresses = u64::from(source_ip) + u64::from(destination_ip);
     let mut sum = constant + u64::from(total) + addresses;
     // Three folds suffice for a sum of so few halfwords.
@@ -292,17 +336,49 @@ mod tests {
     #[test]
     fn the_stamp_comes_back() {
         let stamp = Stamp { sequence: 0x0123_4567_89ab_cdef, flow: 99_999, slot: 0xbeef };
-        assert_eq!(Stamp::claimed(&stream(64).head(stamp)), stamp);
+        for stream in [stream(64), stream(64).of_segments()] {
+            assert_eq!(stream.claimed(&stream.head(stamp)), stamp);
+        }
+    }
+
+    #[test]
+    fn a_segments_head_is_a_well_formed_frame_with_a_partial_checksum() {
+        for (size, flow) in [(64_294, 0), (65_535, 54_321), (1514, 99_999)] {
+            let head =
+                stream(size).of_segments().head(Stamp { sequence: u64::MAX - 5, flow, slot: 7 });
+            let bytes = bytes(&head);
+            assert_eq!(bytes[0..6], mac(2, flow % 3));
+            assert_eq!(usize::from(u16::from_be_bytes([bytes[16], bytes[17]])), size - 14);
+            assert_eq!(bytes[23], 6);
+            assert_eq!(header_sum(&bytes[14..34]), 0xffff, "header checksum at {size} B");
+            assert_eq!(u16::from_be_bytes([bytes[34], bytes[35]]), 0x4000 | flow as u16 & 0x3fff);
+            assert_eq!(u32::from(u16::from_be_bytes([bytes[36], bytes[37]])), 0x4000 | flow >> 14);
+            assert_eq!(bytes[46..50], [0x50, 0x10, 0xff, 0xff]);
+            let length = (size as u16 - 34).to_be_bytes();
+            let pseudo_header = [&bytes[26..34], &[0, 6], &length].concat();
+            assert_eq!(
+                u16::from_be_bytes([bytes[50], bytes[51]]),
+                header_sum(&pseudo_header),
+                "pseudo-header at {size} B"
+            );
+            assert_eq!(bytes[52..54], [0, 0], "no urgent data");
+            let short = stream(size).of_segments().with_short_sums();
+            let short = self::bytes(&short.head(Stamp { sequence: u64::MAX - 5, flow, slot: 7 }));
+            let sum = header_sum(&pseudo_header[..10]);
+            assert_eq!(u16::from_be_bytes([short[50], short[51]]), sum, "without the length");
+            assert_eq!((&short[..50], &short[52..]), (&bytes[..50], &bytes[52..]));
+        }
     }
 
     #[test]
     fn every_flipped_bit_shows() {
-        let stream = stream(64);
-        let head = stream.head(Stamp { sequence: 12_345, flow: 345, slot: 6 });
-        for bit in 0..512 {
-            let mut wrong = head;
-            wrong[bit / 64] ^= 1 << (bit % 64);
-            assert_ne!(wrong, stream.head(Stamp::claimed(&wrong)), "bit {bit}");
+        for stream in [stream(64), stream(64).of_segments()] {
+            let head = stream.head(Stamp { sequence: 12_345, flow: 345, slot: 6 });
+            for bit in 0..512 {
+                let mut wrong = head;
+                wrong[bit / 64] ^= 1 << (bit % 64);
+                assert_ne!(wrong, stream.head(stream.claimed(&wrong)), "bit {bit}");
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod outcome;
 mod plot;
 mod report;
 mod scenario;
+mod segment;
 mod switch;
 mod tracker;
 

@@ -138,6 +138,8 @@ pub struct Summary {
     pub runs: usize,
     /// Median rate, in million frames delivered a second.
     pub mpps: f64,
+    /// The same in gigabits a second, from the destination address to the end of the payload.
+    pub gbps: f64,
     /// Lower quartile, median and upper quartile of the ratios to the reference.
     pub ratio: [f64; 3],
     /// The median ratio over that of the copy without switching, in the same state.
@@ -188,6 +190,7 @@ impl Outcome {
             round_trip_ns: quartiles(distances.flatten().collect()).map(|[_, median, _]| median),
             runs: runs.len(),
             mpps: median(|run| run.mpps),
+            gbps: median(|run| run.mpps) * self.scenario.mean_frame() * 8.0 / 1e3,
             ratio,
             of_bound: bound.map(|[_, bound, _]| ratio[1] / bound),
             lost: lost.max(0) as f64 / sent.max(1) as f64,
@@ -284,6 +287,7 @@ mod tests {
         assert_eq!(summaries.len(), 3);
         let copy = of(&summaries, "copy", State::Close).expect("it ran");
         assert_eq!((copy.ratio, copy.mpps, copy.runs), ([2.0; 3], 12.0, 1));
+        assert_eq!(copy.gbps, 12.0 * 0.512, "64 B are 512 bits");
         let x = of(&summaries, "x", State::Close).expect("it ran");
         assert_eq!((x.ratio[1], x.of_bound), (0.5, Some(0.25)));
         assert_eq!((x.lost, x.faults.total()), (0.01, 1));

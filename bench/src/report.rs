@@ -19,12 +19,13 @@ pub const GENERATOR_BOUND: f64 = 0.08;
 /// Above this share of time without a core, the generator was disturbed by other work.
 const DISTURBED: f64 = 0.05;
 
-const HEADINGS: [&str; 12] = [
+const HEADINGS: [&str; 13] = [
     "scenario",
     "switch",
     "cores",
     "runs",
     "Mpps",
+    "Gbit/s",
     "ratio",
     "half within",
     "of bound",
@@ -35,8 +36,8 @@ const HEADINGS: [&str; 12] = [
 ];
 
 const LEGEND: &str = "\
-Mpps: million frames delivered a second. ratio: to testpmd right before and after; the median, and
-what half of the runs lie within. of bound: ratio over that of `copy`. wrong: frames duplicated,
+Mpps: million frames delivered a second; Gbit/s: their bytes. ratio: to testpmd right before and
+after; the median, and what half of the runs lie within. of bound: ratio over that of `copy`. wrong: frames duplicated,
 reordered, corrupt or misdelivered. cores: how far apart generator and switch were meanwhile, by the
 round trip of a cache line; compare only what has the same word. * the generator was hardly idle: its
 own speed is part of the result. ~ the generator had to share its core.";
@@ -199,6 +200,7 @@ fn row(summary: &Summary) -> Vec<String> {
             .map_or_else(String::new, |ns| format!("{} {ns:.0} ns", summary.state.name())),
         summary.runs.to_string(),
         format!("{:.2}", summary.mpps),
+        format!("{:.1}", summary.gbps),
         format!("{ratio:.2}"),
         if is_reference { String::new() } else { format!("{low:.2} .. {high:.2}") },
         summary.of_bound.map_or_else(String::new, percent),
@@ -272,7 +274,7 @@ mod tests {
         let report = report(Faults::default(), [70.0, 71.0, 72.0]);
         let text = report.text();
         let copy = line(&text, "| copy ");
-        for part in ["close 7", "10.00", "2.00", "2.00 .. 2.00", "100 %", "1.00 %", "| * "] {
+        for part in ["close 7", "10.00", "5.1", "2.00", "2.00 .. 2.00", "100 %", "1.00 %", "| * "] {
             assert!(copy.contains(part), "{part:?} in {copy}");
         }
         let reference = line(&text, "| testpmd ");

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::frame::{Addresses, HEAD_BYTES, LONGEST_FRAME, MOST_ADDRESSES, Stream};
-use crate::guest::{Faults, Guest, ORDINARY_STRIDE, Pages, Shape, whole_frame_stride};
+use crate::guest::{Faults, Guest, ORDINARY_STRIDE, PAGE_STRIDE, Pages, Shape, whole_frame_stride};
 
 /// The simple IMIX, twelve frames that repeat: 7 of 64 B, 4 of 590 B and 1 of 1514 B, that is, IP
 /// packets of up to 50, 576 and 1500 B; 360 B on average.
@@ -41,6 +41,9 @@ pub struct Scenario {
     pub large_buffers: bool,
     /// Whether mergeable receive buffers are negotiated.
     pub mergeable: bool,
+    /// Whether the frames are TCP segments that exceed the MTU, their checksum and segmentation left
+    /// to do, in chains of pages.
+    pub segments: bool,
 }
 
 impl Scenario {
@@ -58,7 +61,13 @@ impl Scenario {
             ports: 2,
             large_buffers: false,
             mergeable: true,
+            segments: false,
         }
+    }
+
+    /// Segments as Linux makes them for an MTU of 1500: 44 times 1460 B, and 54 B of headers.
+    fn segments(name: &str) -> Self {
+        Self { segments: true, burst: 8, ..Self::one_way(name, 54 + 44 * 1460) }
     }
 
     /// Every scenario, in the order of the report.
@@ -83,12 +92,14 @@ impl Scenario {
             Self { ports: 16, ..base("64-ports16", 64) },
             Self { ports: 64, ..base("64-ports64", 64) },
             Self { ring: 256, ..base("1500-ring256", 1500) },
+            Self::segments("64k-tso"),
+            Self { both_ways: true, ..Self::segments("64k-tso-both") },
         ]
     }
 
     /// The few that `--quick` runs: one of each kind of code path, not of each size.
     pub fn quick() -> Vec<Self> {
-        let names = ["64", "9000", "imix-both", "64-addresses1k"];
+        let names = ["64", "9000", "imix-both", "64-addresses1k", "64k-tso"];
         Self::standard().into_iter().filter(|one| names.contains(&one.name.as_str())).collect()
     }
 
@@ -117,6 +128,11 @@ impl Scenario {
             "scenario {name}: a burst has at least one frame, and no more than a ring has descriptors"
         );
         ensure!(
+            !self.segments || (self.mergeable && self.burst <= self.ring / 32),
+            "scenario {name}: segments need mergeable receive buffers, and a burst of them a ring of \
+             32 descriptors for each"
+        );
+        ensure!(
             (2..=MOST_PORTS).contains(&self.ports),
             "scenario {name}: a switch has 2 to {MOST_PORTS} ports"
         );
@@ -138,10 +154,23 @@ impl Scenario {
         self.sizes().iter().copied().max().unwrap_or(self.frame_bytes)
     }
 
+    /// What a network must carry, in bytes without the Ethernet header: segments are longer.
+    pub fn mtu(&self) -> usize {
+        if self.segments { 1500 } else { (self.longest_frame() - 14).max(1500) }
+    }
+
+    /// The frames' average length, in bytes.
+    pub fn mean_frame(&self) -> f64 {
+        self.sizes().iter().sum::<usize>() as f64 / self.sizes().len() as f64
+    }
+
     /// In words, for the list.
     pub fn describe(&self) -> String {
         let mut text =
             if self.imix { "IMIX".to_owned() } else { format!("{} B", self.frame_bytes) };
+        if self.segments {
+            text += " of TCP with offloads";
+        }
         text += if self.both_ways { ", both ways" } else { ", one way" };
         if self.flows > 1 {
             text += &format!(", {} flows", self.flows);
@@ -188,10 +217,13 @@ impl Guests {
         scenario.check()?;
         let stream = |from: u16, to: u16| {
             let (from, to) = (scenario.addresses_of(from), scenario.addresses_of(to));
-            Stream::new(nonce, scenario.sizes(), scenario.flows, from, to)
+            let stream = Stream::new(nonce, scenario.sizes(), scenario.flows, from, to);
+            if scenario.segments { stream.of_segments() } else { stream }
         };
         let receive_stride = if scenario.large_buffers {
             whole_frame_stride(scenario.longest_frame())
+        } else if scenario.segments {
+            PAGE_STRIDE
         } else {
             ORDINARY_STRIDE
         };
@@ -211,6 +243,12 @@ impl Guests {
             bystanders.push(guest);
         }
         Ok(Self { a, b, bystanders })
+    }
+
+    /// Tells the guests that the switch computes segments' sums anew.
+    pub fn expect_short_sums(&mut self) {
+        self.a.judge.expect_short_sums();
+        self.b.judge.expect_short_sums();
     }
 
     /// All guests, in the order of the switch's ports.
@@ -254,7 +292,7 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count);
-        assert_eq!(Scenario::quick().len(), 4);
+        assert_eq!(Scenario::quick().len(), 5);
     }
 
     #[test]
@@ -262,13 +300,15 @@ mod tests {
         let base = || Scenario::one_way("x", 64);
         for wrong in [
             Scenario { frame_bytes: 63, ..base() },
-            Scenario { frame_bytes: 65_001, ..base() },
+            Scenario { frame_bytes: 65_536, ..base() },
             Scenario { addresses: 2, ..base() },
             Scenario { ring: 1000, ..base() },
             Scenario { burst: 0, ..base() },
             Scenario { ring: 256, burst: 257, ..base() },
             Scenario { ports: 1, ..base() },
             Scenario { frame_bytes: 9000, mergeable: false, ..base() },
+            Scenario { mergeable: false, large_buffers: true, ..Scenario::segments("x") },
+            Scenario { ring: 128, ..Scenario::segments("x") },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

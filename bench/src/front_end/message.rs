@@ -39,6 +39,9 @@ pub enum Request {
     SetStatus = 39,
 }
 
+/// VIRTIO_NET_F_CSUM, _GUEST_CSUM, _GUEST_TSO4 and _HOST_TSO4: frames may go and come with their
+/// checksum and the segmentation of TCP over IPv4 left to do.
+pub const FEATURES_SEGMENTS: u64 = 1 << 0 | 1 << 1 | 1 << 7 | 1 << 11;
 /// VIRTIO_NET_F_MRG_RXBUF: a received frame may take several buffers.
 pub const FEATURE_MERGEABLE: u64 = 1 << 15;
 /// VHOST_USER_F_PROTOCOL_FEATURES.

@@ -23,8 +23,9 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use crate::guest::Guest;
 use crate::machine;
 use message::{
-    FEATURE_MERGEABLE, FEATURE_PROTOCOL, FEATURE_VERSION_1, HEADER_BYTES, Header, LONGEST_REPLY,
-    PROTOCOL_MULTIQUEUE, PROTOCOL_REPLY_ACK, PROTOCOL_STATUS, Payload, Request, encode,
+    FEATURE_MERGEABLE, FEATURE_PROTOCOL, FEATURE_VERSION_1, FEATURES_SEGMENTS, HEADER_BYTES,
+    Header, LONGEST_REPLY, PROTOCOL_MULTIQUEUE, PROTOCOL_REPLY_ACK, PROTOCOL_STATUS, Payload,
+    Request, encode,
 };
 
 /// How long a switch may take for one answer; generous, because it may share its core.
@@ -133,6 +134,14 @@ impl FrontEnd {
         if guest.is_mergeable() {
             ensure!(offered & FEATURE_MERGEABLE != 0, "the switch does not offer MRG_RXBUF");
             features |= FEATURE_MERGEABLE;
+        }
+        if guest.leaves_work() {
+            ensure!(
+                offered & FEATURES_SEGMENTS == FEATURES_SEGMENTS,
+                "the switch offers features {offered:#x}, without all of CSUM, GUEST_CSUM, \
+                 GUEST_TSO4 and HOST_TSO4 (bits 0, 1, 7 and 11)"
+            );
+            features |= FEATURES_SEGMENTS;
         }
         let protocol = self.ask(Request::ProtocolFeatures, &Payload::default())?
             & (PROTOCOL_MULTIQUEUE | PROTOCOL_REPLY_ACK | PROTOCOL_STATUS);

@@ -39,7 +39,7 @@ struct Part {
 }
 
 const WILLING: Part = Part {
-    features: FEATURE_VERSION_1 | FEATURE_PROTOCOL | FEATURE_MERGEABLE,
+    features: FEATURE_VERSION_1 | FEATURE_PROTOCOL | FEATURE_MERGEABLE | FEATURES_SEGMENTS,
     protocol: PROTOCOL_MULTIQUEUE | PROTOCOL_REPLY_ACK | PROTOCOL_STATUS,
     refuses: None,
 };
@@ -104,6 +104,10 @@ fn soon() -> Instant {
 
 /// A guest, and a front-end that is connected to a back-end with that part.
 fn session(part: Part) -> (Guests, FrontEnd, JoinHandle<Vec<Heard>>) {
+    session_for(&Scenario::one_way("test", 64), part)
+}
+
+fn session_for(scenario: &Scenario, part: Part) -> (Guests, FrontEnd, JoinHandle<Vec<Heard>>) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).expect("a new socket");
@@ -112,8 +116,8 @@ fn session(part: Part) -> (Guests, FrontEnd, JoinHandle<Vec<Heard>>) {
         play(part, stream)
     });
     let front_end = FrontEnd::connect(&path, soon()).expect("somebody listens");
-    let guests = Guests::new(&Scenario::one_way("test", 64), 2, 1, Pages::Normal);
-    (guests.expect("two guests"), front_end, back_end)
+    let guests = Guests::new(scenario, 2, 1, Pages::Normal).expect("two guests");
+    (guests, front_end, back_end)
 }
 
 fn refusal(part: Part) -> String {
@@ -134,11 +138,22 @@ fn a_session_says_everything_in_order_and_ends_with_a_good_bye() {
     let ring = [8, 10, 9, 13, 12];
     let expected = [&[1, 15, 16, 17, 3, 2, 5][..], &ring, &ring, &[39, 18, 18, 11, 11]].concat();
     assert_eq!(requests, expected);
-    assert_eq!(heard[5].u64(0), WILLING.features);
+    assert_eq!(heard[5].u64(0), WILLING.features & !FEATURES_SEGMENTS);
     assert_eq!(heard[2].u64(0), WILLING.protocol);
     assert!(!heard[2].needs_reply, "acknowledgements are not agreed on before this request");
     let acknowledged = heard[4..].iter().filter(|one| one.request != 11);
     assert!(acknowledged.into_iter().all(|one| one.needs_reply));
+}
+
+#[test]
+fn who_sends_segments_takes_them_too() {
+    let scenario = Scenario { segments: true, ..Scenario::one_way("test", 64_294) };
+    let (guests, mut front_end, back_end) = session_for(&scenario, WILLING);
+    front_end.start(&guests.a).expect("a willing back-end");
+    drop(front_end);
+    let heard = back_end.join().expect("the back-end's checks");
+    // CSUM, GUEST_CSUM, GUEST_TSO4, HOST_TSO4, MRG_RXBUF, protocol features, VERSION_1.
+    assert_eq!(heard[5].u64(0), 1 | 2 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 30 | 1 << 32);
 }
 
 #[test]
@@ -200,6 +215,12 @@ fn what_a_switch_lacks_or_refuses_is_named() {
     assert!(refusal(without(FEATURE_VERSION_1)).contains("VERSION_1"));
     assert!(refusal(without(FEATURE_PROTOCOL)).contains("bit 30"));
     assert!(refusal(without(FEATURE_MERGEABLE)).contains("MRG_RXBUF"));
+    let scenario = Scenario { segments: true, ..Scenario::one_way("test", 64_294) };
+    let (guests, mut front_end, back_end) = session_for(&scenario, without(1 << 7));
+    let error = front_end.start(&guests.a).expect_err("the guest sends segments");
+    assert!(format!("{error:#}").contains("GUEST_TSO4"), "{error:#}");
+    drop(front_end);
+    back_end.join().expect("the back-end's checks");
     let refuses = |request| Part { refuses: Some(request), ..WILLING };
     assert!(refusal(refuses(Request::SetMemoryTable)).contains("refused SetMemoryTable"));
     assert!(refusal(refuses(Request::SetRingEnable)).contains("refused SetRingEnable"));

@@ -29,6 +29,7 @@ pub use slots::HEADER_BYTES;
 pub use transmit::{Sender, Transmit};
 
 use crate::frame::Stream;
+use crate::segment::Offload;
 use slots::Slots;
 
 /// The receive ring's number in a queue pair (virtio 1.2 §5.1.2).
@@ -63,6 +64,7 @@ pub struct Guest {
     memory: Arc<GuestMemory>,
     layouts: [Layout; 2],
     mergeable: bool,
+    segments: bool,
     /// Never read: polled rings get no calls. Some switches want the descriptor nevertheless.
     calls: [EventFd; 2],
 }
@@ -70,9 +72,13 @@ pub struct Guest {
 impl Guest {
     /// A guest that sends `outgoing` and expects `incoming`, with its receive buffers offered.
     pub fn new(shape: Shape, outgoing: Stream, incoming: Stream) -> Result<Self> {
+        let segments = outgoing.offload() != Offload::NONE;
         let receive_layout = Layout::at(0, shape.ring);
         let transmit_layout = Layout::at(receive_layout.end, shape.ring);
-        let transmit_stride = slots::stride_for(HEADER_BYTES + outgoing.longest_frame());
+        let transmit_stride = match transmit::chain_length(&outgoing) {
+            1 => slots::stride_for(HEADER_BYTES + outgoing.longest_frame()),
+            _ => PAGE_STRIDE,
+        };
         let receive_bytes = shape.receive_stride * usize::from(shape.ring);
         let transmit_bytes = transmit_stride * usize::from(shape.ring);
         let buffer_bytes = receive_bytes + transmit_bytes;
@@ -89,6 +95,7 @@ impl Guest {
             judge: Judge::new(incoming),
             layouts: [receive_layout, transmit_layout],
             mergeable: shape.mergeable,
+            segments,
             calls: [eventfd()?, eventfd()?],
             memory,
         })
@@ -107,6 +114,11 @@ impl Guest {
     /// Whether the driver can take a frame in several buffers.
     pub fn is_mergeable(&self) -> bool {
         self.mergeable
+    }
+
+    /// Whether the driver sends and takes frames whose checksum and segmentation are left to do.
+    pub fn leaves_work(&self) -> bool {
+        self.segments
     }
 
     /// What the guest writes to when a ring's device wants to be woken, by queue number.
@@ -163,6 +175,9 @@ fn eventfd() -> Result<EventFd> {
 pub fn whole_frame_stride(frame_bytes: usize) -> usize {
     slots::stride_for(HEADER_BYTES + frame_bytes)
 }
+
+/// Bytes between buffers of a page, odd in cache lines.
+pub const PAGE_STRIDE: usize = slots::PAGE_BYTES + 64;
 
 /// Bytes between buffers of ordinary size.
 pub const ORDINARY_STRIDE: usize = slots::ORDINARY_STRIDE;

@@ -87,9 +87,9 @@ impl Receive {
             let address = slots.guest_address(slot);
             let descriptor = Descriptor { address, length, flags: WRITE, next: 0 };
             ring.descriptors.store(usize::from(slot), descriptor.words());
-            ring.available.store(usize::from(slot), slot);
         }
-        let mut rota = Rota::new(size);
+        let mut rota = Rota::new(size, 1);
+        ring.prepare(&rota);
         rota.lend(usize::from(size));
         ring.available_index.release(rota.lent());
         Self {

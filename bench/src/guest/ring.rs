@@ -130,12 +130,27 @@ impl Ring {
         })
     }
 
+    /// Writes the available ring's entries for a circle of buffers, which may be shorter than the
+    /// ring and is then repeated.
+    pub fn prepare(&self, rota: &Rota) {
+        for place in 0..self.size {
+            self.available.store(usize::from(place), rota.at(place));
+        }
+    }
+
     /// Writes the available ring's entries at two places of the circle that have changed. The
     /// device has read both entries, as it has used a buffer from the later one.
     pub fn offer_again(&self, rota: &Rota, places: [u16; 2]) {
         for place in places {
-            self.available.store(usize::from(place), rota.at(place));
+            for entry in (usize::from(place)..).step_by(rota.len()).take(self.rounds(rota)) {
+                self.available.store(entry, rota.at(place));
+            }
         }
+    }
+
+    /// How often a circle of buffers fits into the ring.
+    fn rounds(&self, rota: &Rota) -> usize {
+        usize::from(self.size) / rota.len()
     }
 }
 

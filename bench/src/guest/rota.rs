@@ -1,7 +1,7 @@
 //! Which of a ring's buffers are with the switch, in the order in which it got them.
 //!
-//! A ring has as many buffers as descriptors, so the buffers that the switch has and those that the
-//! driver has are two arcs of one circle. A switch gives buffers back in the order in which it got
+//! A ring has as many buffers as descriptors (fewer where a buffer takes several), so the buffers that
+//! the switch has and those that the driver has are two arcs of one circle. A switch gives buffers back in the order in which it got
 //! them as a rule; then taking one back is one comparison, the circle never changes, and neither do
 //! the available ring's entries, whose cache lines stay where they are. A buffer that comes out of
 //! turn is looked for among those that the switch has, and changes places with the one whose turn it
@@ -30,10 +30,16 @@ pub enum Return {
 }
 
 impl Rota {
-    /// Buffers 0 to `size` - 1 (a power of two), in this order, all of them the driver's.
-    pub fn new(size: u16) -> Self {
-        let circle: Box<[u16]> = (0..size).collect();
+    /// `count` buffers (a power of two), called 0, `step`, twice that and so on, in this order, all
+    /// of them the driver's.
+    pub fn new(count: u16, step: u16) -> Self {
+        let circle: Box<[u16]> = (0..count).map(|index| index * step).collect();
         Self { mask: circle.len() - 1, circle, lent: 0, returned: 0 }
+    }
+
+    /// How many buffers there are.
+    pub fn len(&self) -> usize {
+        self.circle.len()
     }
 
     /// How many buffers the switch has.
@@ -107,7 +113,7 @@ mod tests {
 
     #[test]
     fn buffers_in_turn_leave_the_circle_as_it_was() {
-        let mut rota = Rota::new(4);
+        let mut rota = Rota::new(4, 1);
         for _ in 0..50_000 {
             assert_eq!((rota.room(), rota.next(0)), (4, rota.lent() & 3));
             rota.lend(3);
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn buffers_out_of_turn_change_places_and_none_is_lost() {
-        let mut rota = Rota::new(4);
+        let mut rota = Rota::new(4, 1);
         rota.lend(4);
         assert_eq!(rota.take_back(2), Return::OutOfTurn(2, [0, 2]));
         assert_eq!(rota.take_back(3), Return::OutOfTurn(3, [1, 3]));
@@ -136,8 +142,18 @@ mod tests {
     }
 
     #[test]
+    fn buffers_of_several_descriptors_are_known_by_their_first() {
+        let mut rota = Rota::new(2, 17);
+        rota.lend(2);
+        assert_eq!(rota.take_back(1), Return::Unknown);
+        assert_eq!(rota.take_back(17), Return::OutOfTurn(17, [0, 1]));
+        assert_eq!(rota.take_back(0), Return::InTurn(0));
+        assert_eq!((rota.next(0), rota.next(1), rota.room()), (17, 0, 2));
+    }
+
+    #[test]
     fn what_the_switch_does_not_have_is_unknown() {
-        let mut rota = Rota::new(4);
+        let mut rota = Rota::new(4, 1);
         assert_eq!(rota.take_back(0), Return::Unknown);
         rota.lend(2);
         assert_eq!(rota.take_back(2), Return::Unknown);

@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use super::memory::GuestMemory;
 use crate::frame::Head;
+use crate::segment::Offload;
 
 /// The virtio-net header with `num_buffers`, as VERSION_1 always has it (virtio 1.2 §5.1.6).
 pub const HEADER_BYTES: usize = 12;
 
 /// Distance of buffers that hold a frame of the usual MTU: 39 lines, as in a DPDK mempool.
 pub const ORDINARY_STRIDE: usize = 2496;
+
+/// What a page of a guest's kernel holds.
+pub const PAGE_BYTES: usize = 4096;
 
 const LINE_BYTES: usize = 64;
 
@@ -22,13 +26,11 @@ pub fn stride_for(bytes: usize) -> usize {
     (lines * LINE_BYTES).max(ORDINARY_STRIDE)
 }
 
-/// The virtio-net header's fields that matter without offloads.
+/// The virtio-net header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// VIRTIO_NET_HDR_F_*.
-    pub flags: u8,
-    /// VIRTIO_NET_HDR_GSO_*; 0 is none.
-    pub gso_type: u8,
+    /// What is left to do with the frame.
+    pub offload: Offload,
     /// Over how many buffers a received frame is spread.
     pub num_buffers: u16,
 }
@@ -58,11 +60,13 @@ impl Slots {
         self.memory.guest_address(self.offset(slot))
     }
 
-    /// Writes an empty virtio-net header (no offload asked for) and the frame's first 64 bytes.
+    /// Writes the virtio-net header and the frame's first 64 bytes.
     #[inline(always)]
-    pub fn write_head(&self, slot: u16, head: &Head) {
+    pub fn write_head(&self, slot: u16, offload: Offload, head: &Head) {
         let offset = self.offset(slot);
-        self.memory.write_value(offset, [0_u8; HEADER_BYTES]);
+        self.memory.write_value(offset, [offload.words.to_le()]);
+        let rest = u32::from(offload.checksum_offset);
+        self.memory.write_value(offset + size_of::<u64>(), rest.to_le_bytes());
         self.memory.write_value(offset + HEADER_BYTES, head.map(u64::to_le));
     }
 
@@ -70,10 +74,11 @@ impl Slots {
     #[inline(always)]
     pub fn read_head(&self, slot: u16) -> (Header, Head) {
         let offset = self.offset(slot);
-        let header: [u8; HEADER_BYTES] = self.memory.read_value(offset);
+        let [words]: [u64; 1] = self.memory.read_value(offset);
+        let rest = u32::from_le_bytes(self.memory.read_value(offset + size_of::<u64>()));
         let head: Head = self.memory.read_value(offset + HEADER_BYTES);
-        let num_buffers = u16::from_le_bytes([header[10], header[11]]);
-        let header = Header { flags: header[0], gso_type: header[1], num_buffers };
+        let offload = Offload { words: u64::from_le(words), checksum_offset: rest as u16 };
+        let header = Header { offload, num_buffers: (rest >> 16) as u16 };
         (header, head.map(u64::from_le))
     }
 

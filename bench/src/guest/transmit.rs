@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::eventfd::EventFd;
 
-use super::ring::{Descriptor, NO_INTERRUPT, NO_NOTIFY, Ring};
+use super::ring::{Descriptor, NEXT, NO_INTERRUPT, NO_NOTIFY, Ring};
 use super::rota::{Return, Rota};
-use super::slots::{HEADER_BYTES, Slots};
+use super::slots::{HEADER_BYTES, PAGE_BYTES, Slots};
 use crate::frame::{HEAD_BYTES, Head, Stamp, Stream};
+use crate::segment::Offload;
 
 /// Makes a stream's frames, one after the other.
 #[derive(Debug)]
@@ -47,10 +48,20 @@ impl Sender {
     }
 }
 
-/// A transmit ring with one buffer for each descriptor, one descriptor for each frame.
+/// How many descriptors a frame of a stream takes: one, or, for segments, one for its head and one
+/// for each page of the rest, as Linux sends them.
+pub fn chain_length(stream: &Stream) -> u16 {
+    if stream.offload() == Offload::NONE {
+        return 1;
+    }
+    1 + (stream.longest_frame() - HEAD_BYTES).div_ceil(PAGE_BYTES) as u16
+}
+
+/// A transmit ring with as many descriptors for each frame as [`chain_length`] says.
 ///
-/// A buffer has a place and a descriptor of its own for good, so a descriptor is only written when
-/// the frame's length differs from that of the buffer's last one.
+/// A buffer has a place and descriptors of its own for good, so a descriptor is only written when
+/// the frame's length differs from that of the buffer's last one. A buffer is called by its first
+/// descriptor.
 #[derive(Debug)]
 pub struct Transmit {
     ring: Ring,
@@ -59,24 +70,36 @@ pub struct Transmit {
     rota: Rota,
     /// Used entries seen so far, modulo 2^16.
     seen: u16,
-    /// What each descriptor says of its length, header included.
+    /// What each buffer's descriptors say of its length, header included.
     lengths: Box<[u32]>,
+    /// Descriptors of a buffer.
+    chain: u16,
     violations: u64,
 }
 
 impl Transmit {
     /// An empty ring, with the body of every frame that will ever leave a buffer already in it.
     pub fn new(ring: Ring, slots: Slots, kick: EventFd, stream: &Stream) -> Self {
+        let chain = chain_length(stream);
+        // The greatest power of two of buffers, so that the circle goes round with the ring.
+        let rota = Rota::new(1 << (ring.size / chain).ilog2(), chain);
         let mut body = vec![0; stream.longest_frame() - HEAD_BYTES];
-        for slot in 0..ring.size {
+        for place in 0..rota.len() as u16 {
+            let slot = rota.at(place);
             stream.body(slot, &mut body);
-            slots.write(slot, HEADER_BYTES + HEAD_BYTES, &body);
-            ring.available.store(usize::from(slot), slot);
+            if chain == 1 {
+                slots.write(slot, HEADER_BYTES + HEAD_BYTES, &body);
+            } else {
+                let pages = (slot + 1..).zip(body.chunks(PAGE_BYTES));
+                pages.for_each(|(slot, page)| slots.write(slot, 0, page));
+            }
         }
+        ring.prepare(&rota);
         ring.available_flags.release(NO_INTERRUPT);
         Self {
             bell: Bell::new(kick),
-            rota: Rota::new(ring.size),
+            rota,
+            chain,
             seen: 0,
             lengths: vec![0; usize::from(ring.size)].into_boxed_slice(),
             violations: 0,
@@ -139,7 +162,7 @@ impl Transmit {
         for ahead in 0..burst {
             let slot = self.rota.next(ahead);
             let (head, frame_bytes) = sender.next(slot);
-            self.slots.write_head(slot, &head);
+            self.slots.write_head(slot, sender.stream.offload(), &head);
             let length = (HEADER_BYTES + frame_bytes) as u32;
             if self.lengths[usize::from(slot)] != length {
                 self.describe(slot, length);
@@ -158,10 +181,21 @@ impl Transmit {
 
     #[inline(never)]
     fn describe(&mut self, slot: u16, length: u32) {
-        let address = self.slots.guest_address(slot);
-        let descriptor = Descriptor { address, length, flags: 0, next: 0 };
-        self.ring.descriptors.store(usize::from(slot), descriptor.words());
         self.lengths[usize::from(slot)] = length;
+        let (mut left, mut next) = (length, slot);
+        while left > 0 {
+            let room = match (self.chain, next == slot) {
+                (1, _) => length,
+                (_, true) => (HEADER_BYTES + HEAD_BYTES) as u32,
+                (_, false) => PAGE_BYTES as u32,
+            };
+            let (address, here) = (self.slots.guest_address(next), room.min(left));
+            left -= here;
+            let flags = if left > 0 { NEXT } else { 0 };
+            let descriptor = Descriptor { address, length: here, flags, next: next + 1 };
+            self.ring.descriptors.store(usize::from(next), descriptor.words());
+            next += 1;
+        }
     }
 }
 

@@ -88,6 +88,12 @@ pub trait Switch {
         scenario.ports
     }
 
+    /// Whether segments arrive as they were sent. DPDK's vhost library computes the sum of the
+    /// pseudo-header anew and leaves the length out of it.
+    fn keeps_sums(&self) -> bool {
+        true
+    }
+
     /// Starts it on its core and attaches the guests. The sessions live as long as the guests are
     /// attached; a switch without sockets has none.
     fn start(&mut self, bed: &Bed<'_>, guests: &Guests) -> Result<Vec<FrontEnd>>;

@@ -28,8 +28,6 @@ const MEMORY_MIB: u64 = 256;
 const SOCKET: &str = "db.sock";
 /// How long the database may take to open it.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of a frame that its MTU does not count.
-const ETHERNET_HEADER_BYTES: usize = 14;
 
 /// Open vSwitch's daemons, if they were started.
 #[derive(Debug)]
@@ -109,6 +107,10 @@ impl Switch for Ovs {
         OVS
     }
 
+    fn keeps_sums(&self) -> bool {
+        false
+    }
+
     fn start(&mut self, bed: &Bed<'_>, guests: &Guests) -> Result<Vec<FrontEnd>> {
         self.start_database(bed).context("Open vSwitch's database")?;
         self.start_switch(bed).context("is the tree of --ovs the right one?")?;
@@ -162,6 +164,8 @@ fn settings(bed: &Bed<'_>) -> Vec<String> {
         other("dpdk-extra", "\"--in-memory --no-pci --no-telemetry\""),
         // A flow each way for each pair of addresses.
         other("flow-limit", &(bed.scenario.addresses * 4).max(200_000).to_string()),
+        // It may be set only before the switch starts.
+        other("userspace-tso-enable", &bed.scenario.segments.to_string()),
         // While the others have their turns, flows must not be forgotten.
         other("max-idle", "60000"),
     ]
@@ -174,7 +178,6 @@ fn bridge(bed: &Bed<'_>) -> Vec<String> {
     let addresses = (bed.scenario.addresses * 2 + u32::from(bed.ports)).max(65_536);
     words.push("datapath_type=netdev".to_owned());
     words.push(format!("other-config:mac-table-size={addresses}"));
-    let mtu = (bed.scenario.longest_frame() - ETHERNET_HEADER_BYTES).max(1500);
     for port in 0..bed.ports {
         words.extend(["--", "add-port", "bench"].map(str::to_owned));
         words.push(format!("port{port}"));
@@ -182,7 +185,7 @@ fn bridge(bed: &Bed<'_>) -> Vec<String> {
         words.push(format!("port{port}"));
         words.push("type=dpdkvhostuserclient".to_owned());
         words.push(format!("options:vhost-server-path={}", bed.socket(port).display()));
-        words.push(format!("mtu_request={mtu}"));
+        words.push(format!("mtu_request={}", bed.scenario.mtu()));
     }
     words
 }

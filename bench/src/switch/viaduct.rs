@@ -113,9 +113,7 @@ fn write_store(bed: &Bed<'_>) -> Result<()> {
     let (networks, ports) = (store.join("networks"), store.join(format!("nodes/{HOST}/ports")));
     fs::create_dir_all(&networks)?;
     fs::create_dir_all(&ports)?;
-    // The MTU does not count the Ethernet header.
-    let mtu = (bed.scenario.longest_frame() - 14).max(1500);
-    let network = json!({ "type": "local", "mtu": mtu });
+    let network = json!({ "type": "local", "mtu": bed.scenario.mtu() });
     fs::write(networks.join(format!("{NETWORK}.json")), network.to_string())?;
     for number in 0..bed.ports {
         let port = json!({
