@@ -66,7 +66,10 @@ pub fn hold(scenario: &Scenario, plan: &Plan, with_latency: bool) -> Result<Outc
     let generator = Generator::new(scenario);
     let mut stages = vec![Stage::set(Box::new(Testpmd::new()), scenario, plan, &generator)?];
     for contender in &plan.contenders {
-        stages.push(Stage::set(contender.switch(), scenario, plan, &generator)?);
+        let switch = contender.switch();
+        if switch.has_path(scenario) {
+            stages.push(Stage::set(switch, scenario, plan, &generator)?);
+        }
     }
     let mut timeline = Timeline::begin(plan, generator)?;
     timeline.turn(0, &mut stages)?;

@@ -44,6 +44,9 @@ pub struct Scenario {
     /// Whether the frames are TCP segments that exceed the MTU, their checksum and segmentation left
     /// to do, in chains of pages.
     pub segments: bool,
+    /// Whether the two guests are on networks of their own, each with an uplink, and what one uplink
+    /// sends the other receives.
+    pub uplinks: bool,
 }
 
 impl Scenario {
@@ -62,6 +65,7 @@ impl Scenario {
             large_buffers: false,
             mergeable: true,
             segments: false,
+            uplinks: false,
         }
     }
 
@@ -94,6 +98,8 @@ impl Scenario {
             Self { ring: 256, ..base("1500-ring256", 1500) },
             Self::segments("64k-tso"),
             Self { both_ways: true, ..Self::segments("64k-tso-both") },
+            Self { uplinks: true, ..base("64-nic", 64) },
+            Self { uplinks: true, ..base("1500-nic", 1500) },
         ]
     }
 
@@ -131,6 +137,10 @@ impl Scenario {
             !self.segments || (self.mergeable && self.burst <= self.ring / 32),
             "scenario {name}: segments need mergeable receive buffers, and a burst of them a ring of \
              32 descriptors for each"
+        );
+        ensure!(
+            !self.uplinks || (self.ports == 2 && !self.segments && self.longest_frame() <= 1514),
+            "scenario {name}: uplinks join two guests and carry frames of 1514 B at most"
         );
         ensure!(
             (2..=MOST_PORTS).contains(&self.ports),
@@ -186,6 +196,9 @@ impl Scenario {
         }
         if self.ring != 1024 {
             text += &format!(", rings of {}", self.ring);
+        }
+        if self.uplinks {
+            text += ", out by one uplink and in by another";
         }
         if self.large_buffers {
             text += ", a frame in one buffer";
@@ -309,6 +322,8 @@ mod tests {
             Scenario { frame_bytes: 9000, mergeable: false, ..base() },
             Scenario { mergeable: false, large_buffers: true, ..Scenario::segments("x") },
             Scenario { ring: 128, ..Scenario::segments("x") },
+            Scenario { uplinks: true, ports: 3, ..base() },
+            Scenario { uplinks: true, ..Scenario::one_way("x", 1515) },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

@@ -59,6 +59,10 @@ impl Switch for Copy {
         2
     }
 
+    fn has_path(&self, scenario: &Scenario) -> bool {
+        !scenario.uplinks
+    }
+
     fn start(&mut self, bed: &Bed<'_>, guests: &Guests) -> Result<Vec<FrontEnd>> {
         let devices = (Device::of(&guests.a)?, Device::of(&guests.b)?);
         // SAFETY: no other thread of this process exists now (the probes of `distance` have been

@@ -48,6 +48,14 @@ impl Bed<'_> {
         self.directory.join(format!("port{port}.sock"))
     }
 
+    /// The devargs of a guest's uplink, counted from 0: a memif in this process, whose other end is
+    /// the other guest's.
+    pub fn uplink(&self, guest: u16) -> String {
+        let role = if guest == 0 { "server" } else { "client" };
+        let socket = self.directory.join("memif.sock");
+        format!("net_memif{guest},role={role},socket={},socket-abstract=no", socket.display())
+    }
+
     /// One listener for each port, for a switch that connects.
     fn listen(&self) -> Result<Vec<Listener>> {
         (0..self.ports).map(|port| Listener::bind(&self.socket(port))).collect()
@@ -86,6 +94,11 @@ pub trait Switch {
     /// How many ports it is given for a scenario; one that cannot switch between more takes two.
     fn ports(&self, scenario: &Scenario) -> u16 {
         scenario.ports
+    }
+
+    /// Whether it has what the scenario's frames pass through.
+    fn has_path(&self, _: &Scenario) -> bool {
+        true
     }
 
     /// Whether segments arrive as they were sent. DPDK's vhost library computes the sum of the

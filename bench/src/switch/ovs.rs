@@ -115,7 +115,7 @@ impl Switch for Ovs {
         self.start_database(bed).context("Open vSwitch's database")?;
         self.start_switch(bed).context("is the tree of --ovs the right one?")?;
         let listeners = bed.listen()?;
-        let words = bridge(bed);
+        let words = bridges(bed);
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let sessions = self.control(bed, &words).and_then(|()| bed.accept(&listeners, guests));
         sessions.map_err(|error| match self.check() {
@@ -171,15 +171,32 @@ fn settings(bed: &Bed<'_>) -> Vec<String> {
     ]
 }
 
-/// The bridge and its ports, as words of `ovs-vsctl`.
-fn bridge(bed: &Bed<'_>) -> Vec<String> {
-    let mut words: Vec<String> =
-        ["add-br", "bench", "--", "set", "bridge", "bench"].map(str::to_owned).to_vec();
+/// The bridge and its ports, or a bridge with an uplink for each port, as words of `ovs-vsctl`.
+fn bridges(bed: &Bed<'_>) -> Vec<String> {
+    let mut words = Vec::new();
     let addresses = (bed.scenario.addresses * 2 + u32::from(bed.ports)).max(65_536);
-    words.push("datapath_type=netdev".to_owned());
-    words.push(format!("other-config:mac-table-size={addresses}"));
+    let bridges = if bed.scenario.uplinks { bed.ports } else { 1 };
+    for bridge in 0..bridges {
+        words.extend(["--", "add-br"].map(str::to_owned));
+        words.push(format!("bench{bridge}"));
+        words.extend(["--", "set", "bridge"].map(str::to_owned));
+        words.push(format!("bench{bridge}"));
+        words.push("datapath_type=netdev".to_owned());
+        words.push(format!("other-config:mac-table-size={addresses}"));
+        if bed.scenario.uplinks {
+            words.extend(["--", "add-port"].map(str::to_owned));
+            words.extend([format!("bench{bridge}"), format!("uplink{bridge}")]);
+            words.extend(["--", "set", "interface"].map(str::to_owned));
+            words.extend([format!("uplink{bridge}"), "type=dpdk".to_owned()]);
+            words.push(format!("options:dpdk-devargs=\"{}\"", bed.uplink(bridge)));
+            // It sends on a queue more than it has polling threads, and a memif needs a receive queue
+            // for each that the other end sends on.
+            words.push("options:n_rxq=2".to_owned());
+        }
+    }
     for port in 0..bed.ports {
-        words.extend(["--", "add-port", "bench"].map(str::to_owned));
+        words.extend(["--", "add-port"].map(str::to_owned));
+        words.push(format!("bench{}", port % bridges));
         words.push(format!("port{port}"));
         words.extend(["--", "set", "interface"].map(str::to_owned));
         words.push(format!("port{port}"));
@@ -223,10 +240,15 @@ mod tests {
         let scenario = Scenario { addresses: 100_000, ports: 3, ..Scenario::one_way("x", 9000) };
         let cores = Cores { generator: 0, switch: 1 };
         let bed = Bed { directory: Path::new("/d"), cores, scenario: &scenario, ports: 3 };
-        let words = bridge(&bed);
+        let words = bridges(&bed);
         let has = |word: &str| words.iter().any(|other| other == word);
         assert!(has("other-config:mac-table-size=200003") && has("mtu_request=8986"), "{words:?}");
         assert!(has("options:vhost-server-path=/d/port2.sock"), "{words:?}");
+        assert!(!words.iter().any(|word| word.contains("memif")), "{words:?}");
+        let scenario = Scenario { uplinks: true, ..Scenario::one_way("x", 64) };
+        let words = bridges(&Bed { ports: 2, scenario: &scenario, ..bed }).join(" ");
+        assert!(words.contains("add-port bench1 port1 "), "{words}");
+        assert!(words.contains("dpdk-devargs=\"net_memif1,role=client,"), "{words}");
         let settings = settings(&bed);
         assert!(settings.contains(&"other_config:pmd-cpu-mask=0x2".to_owned()), "{settings:?}");
         assert!(settings.contains(&"other_config:flow-limit=400000".to_owned()), "{settings:?}");

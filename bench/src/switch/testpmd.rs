@@ -71,13 +71,20 @@ impl Switch for Testpmd {
         }
         for port in 0..bed.ports {
             let socket = bed.socket(port);
-            command.arg("--vdev");
             let mut device = format!("net_vhost{port},iface={},queues=1", socket.display());
             if bed.scenario.segments {
                 // The second has a frame's offloads stay with it when nobody looks at them.
                 device += ",tso=1,legacy-ol-flags=1";
             }
-            command.arg(device);
+            let mut devices = vec![device];
+            if bed.scenario.uplinks {
+                // It joins the first and the second port, and the third and the fourth.
+                let place = if port == 0 { 1 } else { 0 };
+                devices.insert(place, bed.uplink(port));
+            }
+            for device in devices {
+                command.args(["--vdev", &device]);
+            }
         }
         command.args(["--", "--auto-start", "--forward-mode=io", "--nb-cores=1", "--burst=32"]);
         if bed.scenario.segments {

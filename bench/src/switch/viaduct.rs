@@ -1,4 +1,5 @@
-//! Viaduct: its daemon with the embedded store, one network, one port for each guest.
+//! Viaduct: its daemon with the embedded store, one network (or one for each guest, with an uplink),
+//! one port for each guest.
 //!
 //! Nothing is tuned but what the scenario needs: the worker's core, the network's MTU, and bounds of
 //! the FDB above the number of addresses. The guests' sides listen, as QEMU does by default.
@@ -18,10 +19,12 @@ use crate::scenario::{Guests, Scenario};
 
 /// The host's name in keys.
 const HOST: &str = "bench";
-/// The one network.
+/// The network of all guests, or of the first where each has its own.
 const NETWORK: &str = "00000000-0000-4000-8000-000000000001";
-/// Memory for DPDK, in MiB; no DPDK device is used.
-const MEMORY_MIB: u64 = 64;
+/// The other guest's network, where each has its own.
+const OTHER_NETWORK: &str = "00000000-0000-4000-8000-000000000002";
+/// Memory for DPDK, in MiB.
+const MEMORY_MIB: u64 = 128;
 
 /// Viaduct's daemon, if it was started.
 #[derive(Debug)]
@@ -87,7 +90,14 @@ impl Switch for Viaduct {
 /// The daemon's configuration.
 fn configuration(bed: &Bed<'_>, huge_pages: bool) -> Result<String> {
     let (store, control) = (bed.directory.join("store"), bed.directory.join("control.sock"));
-    let Scenario { addresses, ports, .. } = bed.scenario;
+    let Scenario { addresses, ports, uplinks, .. } = bed.scenario;
+    let mut physnets = String::new();
+    for guest in 0..if *uplinks { bed.ports } else { 0 } {
+        let device = quoted(bed.uplink(guest).as_ref())?;
+        physnets += &format!("[physnets.uplink{guest}]\ndevice = {device}\n");
+    }
+    // Frames that devices receive into, if there are any.
+    let frames = if *uplinks { 16_384 } else { 1024 };
     // Room for both guests' addresses and a few more, within the least that can be configured.
     let quota = (addresses * 2).max(4096);
     let entries = (quota * 4 + u32::from(*ports)).max(131_072);
@@ -97,8 +107,8 @@ fn configuration(bed: &Bed<'_>, huge_pages: bool) -> Result<String> {
          [control]\nsocket = {}\n\
          [workers]\ncores = [{}]\n\
          [vhost]\nsocket_directory = {}\n\
-         [dpdk]\nhugepages = {huge_pages}\nmemory_mib = {MEMORY_MIB}\npool_frames = 1024\n\
-         [fdb]\nentries = {entries}\nport_quota = {quota}\ndomain_quota = {}\n",
+         [dpdk]\nhugepages = {huge_pages}\nmemory_mib = {MEMORY_MIB}\npool_frames = {frames}\n\
+         [fdb]\nentries = {entries}\nport_quota = {quota}\ndomain_quota = {}\n{physnets}",
         quoted(&store)?,
         quoted(&control)?,
         bed.cores.switch,
@@ -107,17 +117,25 @@ fn configuration(bed: &Bed<'_>, huge_pages: bool) -> Result<String> {
     ))
 }
 
-/// One network, and a port for each guest.
+/// One network, or for each guest one with an uplink, and a port for each guest.
 fn write_store(bed: &Bed<'_>) -> Result<()> {
     let store = bed.directory.join("store");
     let (networks, ports) = (store.join("networks"), store.join(format!("nodes/{HOST}/ports")));
     fs::create_dir_all(&networks)?;
     fs::create_dir_all(&ports)?;
-    let network = json!({ "type": "local", "mtu": bed.scenario.mtu() });
-    fs::write(networks.join(format!("{NETWORK}.json")), network.to_string())?;
+    let uplinks = bed.scenario.uplinks;
+    if uplinks {
+        for (guest, network) in [NETWORK, OTHER_NETWORK].into_iter().enumerate() {
+            let value = json!({ "type": "flat", "physnet": format!("uplink{guest}") });
+            fs::write(networks.join(format!("{network}.json")), value.to_string())?;
+        }
+    } else {
+        let network = json!({ "type": "local", "mtu": bed.scenario.mtu() });
+        fs::write(networks.join(format!("{NETWORK}.json")), network.to_string())?;
+    }
     for number in 0..bed.ports {
         let port = json!({
-            "network": NETWORK,
+            "network": if uplinks && number == 1 { OTHER_NETWORK } else { NETWORK },
             "kind": "vhost-user",
             "mac": mac_text(bed.scenario.addresses_of(number).mac(0)),
             "socket": bed.socket(number),
@@ -163,6 +181,28 @@ mod tests {
             assert_eq!(port["mac"], "02:03:00:00:00:00");
             assert_eq!(port["network"], NETWORK);
             assert_eq!(port["socket"], serde_json::json!(bed.socket(2)));
+        });
+    }
+
+    #[test]
+    fn guests_with_uplinks_are_on_different_networks() {
+        let scenario = Scenario { uplinks: true, ..Scenario::one_way("x", 64) };
+        with_bed(&scenario, |bed| {
+            write_store(bed).expect("a directory that can be written");
+            let read = |path: String| -> serde_json::Value {
+                let text = fs::read_to_string(bed.directory.join("store").join(path));
+                serde_json::from_str(&text.expect("it was written")).expect("JSON")
+            };
+            let physnets = [0, 1].map(|port| {
+                let port = format!("nodes/bench/ports/00000000-0000-4000-9000-{port:012x}.json");
+                let network = read(port)["network"].as_str().expect("a UUID").to_owned();
+                read(format!("networks/{network}.json"))["physnet"].clone()
+            });
+            assert_eq!(physnets, ["uplink0", "uplink1"]);
+            let text = configuration(bed, true).expect("a path in UTF-8");
+            for part in ["[physnets.uplink0]\ndevice = \"net_memif0,role=server,", "role=client,"] {
+                assert!(text.contains(part), "{part:?} in {text}");
+            }
         });
     }
 
