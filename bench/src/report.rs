@@ -37,10 +37,10 @@ const HEADINGS: [&str; 13] = [
 
 const LEGEND: &str = "\
 Mpps: million frames delivered a second; Gbit/s: their bytes. ratio: to testpmd right before and
-after; the median, and what half of the runs lie within. of bound: ratio over that of `copy`. wrong: frames duplicated,
-reordered, corrupt or misdelivered. cores: how far apart generator and switch were meanwhile, by the
-round trip of a cache line; compare only what has the same word. * the generator was hardly idle: its
-own speed is part of the result. ~ the generator had to share its core.";
+after; the median, and what half of the runs lie within. of bound: ratio over that of `copy`. wrong:
+frames duplicated, reordered, corrupt or misdelivered. cores: how far apart generator and switch were
+meanwhile, by the round trip of a cache line; compare only what has the same word. * the generator was
+hardly idle: its own speed is part of the result. ~ the generator had to share its core.";
 
 /// Everything measured, and how.
 #[derive(Debug, Serialize)]

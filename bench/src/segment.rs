@@ -49,6 +49,12 @@ impl Offload {
         checksum_offset: 16,
     };
 
+    /// What the frames of a stream leave to do, by whether they are segments.
+    #[inline(always)]
+    pub const fn of(segments: bool) -> Self {
+        if segments { Self::SEGMENT } else { Self::NONE }
+    }
+
     /// Whether a frame that was sent with `self` may arrive with `found`. Where nothing was left to
     /// do, only flags and GSO type have a meaning.
     #[inline(always)]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::receive::{Jury, Received};
 use crate::frame::{HEAD_BYTES, Head, Stamp, Stream};
+use crate::segment::Offload;
 use crate::tracker::Tracker;
 
 /// Among how many frames one is compared to its last byte; the others up to their 64th. A prime, so
@@ -118,13 +119,14 @@ impl Judge {
         }
     }
 
-    /// Notes a frame. Returns its sequence number if it is right and came for the first time.
+    /// Notes a frame. `SEGMENTS` is [`Jury::has_segments`]. Returns its sequence number if it is right
+    /// and came for the first time.
     #[inline(always)]
-    fn decide(&mut self, frame: &Received<'_>) -> Option<u64> {
-        let stamp = self.stream.claimed(&frame.head);
-        let header = self.stream.offload().allows(frame.header.offload);
+    fn decide<const SEGMENTS: bool>(&mut self, frame: &Received<'_>) -> Option<u64> {
+        let stamp = Stream::claimed::<SEGMENTS>(&frame.head);
+        let header = Offload::of(SEGMENTS).allows(frame.header.offload);
         let whole = frame.length() == self.stream.frame_bytes(stamp.sequence);
-        if !(header && whole && is_same(&frame.head, &self.stream.head(stamp))) {
+        if !(header && whole && is_same(&frame.head, &self.stream.head::<SEGMENTS>(stamp))) {
             self.refuse(frame);
             return None;
         }
@@ -162,8 +164,13 @@ impl Judge {
 
 impl Jury for Judge {
     #[inline(always)]
-    fn judge(&mut self, frame: &Received<'_>) {
-        self.decide(frame);
+    fn has_segments(&self) -> bool {
+        self.stream.has_segments()
+    }
+
+    #[inline(always)]
+    fn judge<const SEGMENTS: bool>(&mut self, frame: &Received<'_>) {
+        self.decide::<SEGMENTS>(frame);
     }
 }
 
@@ -195,8 +202,13 @@ pub(super) struct Clerk<'a, const N: usize> {
 
 impl<const N: usize> Jury for Clerk<'_, N> {
     #[inline(always)]
-    fn judge(&mut self, frame: &Received<'_>) {
-        if let Some(sequence) = self.judge.decide(frame) {
+    fn has_segments(&self) -> bool {
+        self.judge.has_segments()
+    }
+
+    #[inline(always)]
+    fn judge<const SEGMENTS: bool>(&mut self, frame: &Received<'_>) {
+        if let Some(sequence) = self.judge.decide::<SEGMENTS>(frame) {
             self.arrivals.sequences[self.arrivals.count] = sequence;
             self.arrivals.count += 1;
         }

@@ -29,7 +29,6 @@ pub use slots::HEADER_BYTES;
 pub use transmit::{Sender, Transmit};
 
 use crate::frame::Stream;
-use crate::segment::Offload;
 use slots::Slots;
 
 /// The receive ring's number in a queue pair (virtio 1.2 §5.1.2).
@@ -72,7 +71,7 @@ pub struct Guest {
 impl Guest {
     /// A guest that sends `outgoing` and expects `incoming`, with its receive buffers offered.
     pub fn new(shape: Shape, outgoing: Stream, incoming: Stream) -> Result<Self> {
-        let segments = outgoing.offload() != Offload::NONE;
+        let segments = outgoing.has_segments();
         let receive_layout = Layout::at(0, shape.ring);
         let transmit_layout = Layout::at(receive_layout.end, shape.ring);
         let transmit_stride = match transmit::chain_length(&outgoing) {

@@ -52,8 +52,11 @@ impl Received<'_> {
 
 /// Whoever looks at what comes. A trait, as a closure would be called where this must be inlined.
 pub trait Jury {
-    /// Notes a frame.
-    fn judge(&mut self, frame: &Received<'_>);
+    /// Whether TCP segments are expected.
+    fn has_segments(&self) -> bool;
+
+    /// Notes a frame. `SEGMENTS` is [`Self::has_segments`].
+    fn judge<const SEGMENTS: bool>(&mut self, frame: &Received<'_>);
 }
 
 /// A receive ring with one buffer for each descriptor, all of them always offered.
@@ -124,6 +127,21 @@ impl Receive {
     /// it sleeps for want of buffers. Returns how many frames there were.
     #[inline(always)]
     pub fn poll(&mut self, most: usize, jury: &mut impl Jury) -> usize {
+        if jury.has_segments() {
+            self.poll_segments(most, jury)
+        } else {
+            self.poll_frames::<false>(most, jury)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_segments(&mut self, most: usize, jury: &mut impl Jury) -> usize {
+        self.poll_frames::<true>(most, jury)
+    }
+
+    #[inline(always)]
+    fn poll_frames<const SEGMENTS: bool>(&mut self, most: usize, jury: &mut impl Jury) -> usize {
         self.bell.ring_if_wanted(&self.ring);
         let ready = self.ring.used_index.acquire().wrapping_sub(self.seen);
         if ready == 0 {
@@ -142,7 +160,7 @@ impl Receive {
         }
         let (mut left, mut frames) = (ready, 0);
         while left > 0 && frames < most {
-            left -= self.take_frame(left, jury);
+            left -= self.take_frame::<SEGMENTS>(left, jury);
             frames += 1;
         }
         self.rota.lend(self.rota.room());
@@ -154,7 +172,7 @@ impl Receive {
     /// Judges the frame that begins at the next used entry; `left` entries are visible. Returns how
     /// many entries it took.
     #[inline(always)]
-    fn take_frame(&mut self, left: u16, jury: &mut impl Jury) -> u16 {
+    fn take_frame<const SEGMENTS: bool>(&mut self, left: u16, jury: &mut impl Jury) -> u16 {
         let Some(first) = self.take_buffer() else { return 1 };
         let (header, head) = self.slots.read_head(first.slot);
         let mut entries = 1;
@@ -162,7 +180,7 @@ impl Receive {
             entries = self.take_more(first, header.num_buffers, left);
         }
         let more = &self.more[..usize::from(entries) - 1];
-        jury.judge(&Received { header, head, first, more, slots: &self.slots });
+        jury.judge::<SEGMENTS>(&Received { header, head, first, more, slots: &self.slots });
         entries
     }
 

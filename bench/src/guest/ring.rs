@@ -140,6 +140,8 @@ impl Ring {
 
     /// Writes the available ring's entries at two places of the circle that have changed. The
     /// device has read both entries, as it has used a buffer from the later one.
+    #[cold]
+    #[inline(never)]
     pub fn offer_again(&self, rota: &Rota, places: [u16; 2]) {
         for place in places {
             for entry in (usize::from(place)..).step_by(rota.len()).take(self.rounds(rota)) {

@@ -64,9 +64,10 @@ impl Slots {
     #[inline(always)]
     pub fn write_head(&self, slot: u16, offload: Offload, head: &Head) {
         let offset = self.offset(slot);
-        self.memory.write_value(offset, [offload.words.to_le()]);
-        let rest = u32::from(offload.checksum_offset);
-        self.memory.write_value(offset + size_of::<u64>(), rest.to_le_bytes());
+        let mut header = [0_u8; HEADER_BYTES];
+        header[..8].copy_from_slice(&offload.words.to_le_bytes());
+        header[8..10].copy_from_slice(&offload.checksum_offset.to_le_bytes());
+        self.memory.write_value(offset, header);
         self.memory.write_value(offset + HEADER_BYTES, head.map(u64::to_le));
     }
 
@@ -74,11 +75,12 @@ impl Slots {
     #[inline(always)]
     pub fn read_head(&self, slot: u16) -> (Header, Head) {
         let offset = self.offset(slot);
-        let [words]: [u64; 1] = self.memory.read_value(offset);
-        let rest = u32::from_le_bytes(self.memory.read_value(offset + size_of::<u64>()));
+        let header: [u8; HEADER_BYTES] = self.memory.read_value(offset);
+        let [h0, h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h11] = header;
         let head: Head = self.memory.read_value(offset + HEADER_BYTES);
-        let offload = Offload { words: u64::from_le(words), checksum_offset: rest as u16 };
-        let header = Header { offload, num_buffers: (rest >> 16) as u16 };
+        let words = u64::from_le_bytes([h0, h1, h2, h3, h4, h5, h6, h7]);
+        let offload = Offload { words, checksum_offset: u16::from_le_bytes([h8, h9]) };
+        let header = Header { offload, num_buffers: u16::from_le_bytes([h10, h11]) };
         (header, head.map(u64::from_le))
     }
 

@@ -37,21 +37,21 @@ impl Sender {
 
     /// The next frame's first bytes, for the buffer that it is sent from, and its length.
     #[inline(always)]
-    fn next(&mut self, slot: u16) -> (Head, usize) {
+    fn next<const SEGMENTS: bool>(&mut self, slot: u16) -> (Head, usize) {
         let stamp = Stamp { sequence: self.sequence, flow: self.flow, slot };
         self.sequence += 1;
         self.flow += 1;
         if self.flow == self.stream.flows() {
             self.flow = 0;
         }
-        (self.stream.head(stamp), self.stream.frame_bytes(stamp.sequence))
+        (self.stream.head::<SEGMENTS>(stamp), self.stream.frame_bytes(stamp.sequence))
     }
 }
 
 /// How many descriptors a frame of a stream takes: one, or, for segments, one for its head and one
 /// for each page of the rest, as Linux sends them.
 pub fn chain_length(stream: &Stream) -> u16 {
-    if stream.offload() == Offload::NONE {
+    if !stream.has_segments() {
         return 1;
     }
     1 + (stream.longest_frame() - HEAD_BYTES).div_ceil(PAGE_BYTES) as u16
@@ -155,14 +155,29 @@ impl Transmit {
     /// Sends up to `most` frames, as far as buffers are free. Returns how many.
     #[inline(always)]
     pub fn send(&mut self, most: usize, sender: &mut Sender) -> usize {
+        if sender.stream.has_segments() {
+            self.send_segments(most, sender)
+        } else {
+            self.send_frames::<false>(most, sender)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_segments(&mut self, most: usize, sender: &mut Sender) -> usize {
+        self.send_frames::<true>(most, sender)
+    }
+
+    #[inline(always)]
+    fn send_frames<const SEGMENTS: bool>(&mut self, most: usize, sender: &mut Sender) -> usize {
         let burst = most.min(self.rota.room());
         if burst == 0 {
             return 0;
         }
         for ahead in 0..burst {
             let slot = self.rota.next(ahead);
-            let (head, frame_bytes) = sender.next(slot);
-            self.slots.write_head(slot, sender.stream.offload(), &head);
+            let (head, frame_bytes) = sender.next::<SEGMENTS>(slot);
+            self.slots.write_head(slot, Offload::of(SEGMENTS), &head);
             let length = (HEADER_BYTES + frame_bytes) as u32;
             if self.lengths[usize::from(slot)] != length {
                 self.describe(slot, length);
