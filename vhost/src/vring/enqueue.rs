@@ -3,6 +3,7 @@
 use super::chain::{Chain, Head, WRITE, Walked};
 use super::layout::Layout;
 use super::ring::Ring;
+use super::slots::Slot;
 use super::{RingCounters, Violation, count};
 use crate::burst::{BURST_MAX, FrameRef, Frames, Reader, Sent, Staged, TagEdit};
 use crate::copy::copy;
@@ -11,6 +12,10 @@ use crate::offload::NetHeader;
 /// The most buffers that one frame is spread over (`num_buffers` is 16 bits wide; a 64 KiB frame
 /// in 1500-byte buffers needs 44).
 const MERGED_MAX: usize = BURST_MAX;
+
+/// How many buffers for one frame are looked up at once when no more are known: those of 9000 bytes
+/// in the usual buffers, and some.
+const MERGED_AHEAD: usize = 8;
 
 /// Chains of a receiveq's driver without mergeable buffers have at most this many pieces: the
 /// header, a 64 KiB frame in 4 KiB pages, and the last page's rest.
@@ -188,6 +193,15 @@ impl<L: Layout> Ring<L> {
             if gathered.chains == MERGED_MAX || (gathered.chains == 1 && !self.mergeable) {
                 return Ok(Filled::TooBig);
             }
+            if gathered.chains == self.slots.len() {
+                self.look_up((gathered.chains + MERGED_AHEAD).min(BURST_MAX), WRITE)?;
+            }
+            if gathered.chains < self.slots.len() {
+                let slot = self.slots.at(gathered.chains);
+                if slot.bytes > 0 && gathered.add_single(slot) {
+                    continue;
+                }
+            }
             let place = self.layout.after(self.layout.next(), gathered.places);
             let Some(head) = self.layout.head(place, gathered.chains as u16)? else {
                 return Ok(Filled::Full);
@@ -256,6 +270,22 @@ struct Gathered {
     chain_bytes: [u64; MERGED_MAX],
     pieces: usize,
     piece: [(*mut u8, u32); PIECES_MAX],
+}
+
+impl Gathered {
+    /// Adds a buffer that was looked up; `false` if there is no room to remember it.
+    #[inline(always)]
+    fn add_single(&mut self, slot: Slot) -> bool {
+        let Some(piece) = self.piece.get_mut(self.pieces) else { return false };
+        *piece = (slot.host, slot.bytes);
+        self.pieces += 1;
+        self.chain[self.chains] = Chain { id: slot.id, places: 1 };
+        self.chain_bytes[self.chains] = u64::from(slot.bytes);
+        self.bytes += u64::from(slot.bytes);
+        self.chains += 1;
+        self.places += 1;
+        true
+    }
 }
 
 impl Default for Gathered {
