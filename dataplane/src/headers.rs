@@ -95,6 +95,8 @@ pub struct Headers {
     pub source: Mac,
     /// The first tag, if the frame begins with one.
     pub tag: Option<Tag>,
+    /// What the payload is: the ethertype, behind the first tag if there is one.
+    pub ethertype: u16,
     /// The frame's length in bytes, or that of the longest one that it is to be cut into.
     pub bytes: usize,
 }
@@ -123,15 +125,23 @@ impl Headers {
         };
         let destination = Mac::from_bits(word(fixed, 0) >> 16);
         let source = Mac::from_bits(word(fixed, 4));
-        let ethertype = u16::from_be_bytes([fixed[12], fixed[13]]);
+        let mut ethertype = u16::from_be_bytes([fixed[12], fixed[13]]);
         let tag = if ethertype == ETHERTYPE_CUSTOMER_TAG || ethertype == ETHERTYPE_SERVICE_TAG {
-            let &[high, low, _, _] = rest.first_chunk().ok_or(DropReason::Runt)?;
+            let &[high, low, upper, lower] = rest.first_chunk().ok_or(DropReason::Runt)?;
             let tci = u16::from_be_bytes([high, low]);
-            Some(Tag { tci, service: ethertype == ETHERTYPE_SERVICE_TAG })
+            let service = ethertype == ETHERTYPE_SERVICE_TAG;
+            ethertype = u16::from_be_bytes([upper, lower]);
+            Some(Tag { tci, service })
         } else {
             None
         };
-        Ok(Self { destination, source, tag, bytes })
+        Ok(Self { destination, source, tag, ethertype, bytes })
+    }
+
+    /// Where the payload begins, in bytes.
+    #[inline(always)]
+    pub fn payload_offset(&self) -> usize {
+        if self.tag.is_some() { ETHERNET_BYTES + TAG_BYTES } else { ETHERNET_BYTES }
     }
 }
 

@@ -15,6 +15,7 @@
 //! Everything but `dpdk` and `port::eth` builds and is tested without DPDK (feature `dpdk` off).
 #![deny(unsafe_code)]
 
+pub mod acl;
 pub mod clock;
 pub mod counters;
 pub mod decide;
@@ -25,6 +26,7 @@ pub mod headers;
 pub mod idle;
 pub mod mailbox;
 mod outbox;
+pub mod packet;
 pub mod port;
 pub mod publish;
 pub mod snapshot;

@@ -14,6 +14,7 @@
 #![allow(clippy::disallowed_macros, reason = "no worker of the switch runs in here")]
 
 mod bed;
+mod filters;
 mod part;
 mod rings;
 mod switch;
@@ -31,7 +32,7 @@ const WARM_UP_RUNS: u64 = 8;
 const COUNTED_RUNS: u64 = 32;
 
 fn parts() -> Vec<Part> {
-    [tables::parts(), rings::parts(), whole::parts()].into_iter().flatten().collect()
+    [tables::parts(), filters::parts(), rings::parts(), whole::parts()].into_iter().flatten().collect()
 }
 
 fn main() {

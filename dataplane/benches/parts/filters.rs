@@ -1,0 +1,116 @@
+//! Parts that filter: reading a packet's headers, anti-spoofing, rules.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+
+use dataplane::acl::{Acl, Budget, Compiler, Direction, Family, Part as Of, Remote, Rule, RuleLabel};
+use dataplane::headers::Headers;
+use dataplane::packet::{Form, Ip, Packet, Transport};
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::bed::{BURST, frame, mac};
+use crate::part::{Meter, Part, Run};
+
+pub fn parts() -> Vec<Part> {
+    let part = |name, build| Part { name, unit: "frame", units: BURST, build };
+    vec![
+        part("packet", packet),
+        part("acl-50", || judging(50)),
+        part("acl-1k", || judging(1_000)),
+        part("acl-10k", || judging(10_000)),
+    ]
+}
+
+fn packet() -> Box<dyn Run> {
+    let frames: Vec<_> = (0..BURST).map(|at| frame(mac(at), mac(at + 1), 64)).collect();
+    Box::new(move |meter: &mut Meter| {
+        meter.measure(|| {
+            for frame in &frames {
+                let headers = Headers::parse_head(black_box(frame), 64).expect("a whole frame");
+                black_box(Packet::parse(frame, &headers));
+            }
+        });
+    })
+}
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        // Marsaglia, "Xorshift RNGs".
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 16
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.roll() % end
+    }
+}
+
+/// Rules for TCP and UDP, from prefixes of 8 to 32 bits, most of them long, to one port or several.
+fn rules(count: u32, dice: &mut Dice) -> Vec<Rule> {
+    let one = |at: u32| {
+        let length = [32, 32, 32, 28, 24, 24, 20, 16, 12, 8][dice.below(10) as usize];
+        let address = Ipv4Addr::from(dice.roll() as u32);
+        let prefix = Ipv4Net::new(address, length).expect("a length of IPv4").trunc();
+        let first = dice.below(60_000) as u16;
+        let last = first + [0, 0, 0, 1, 9, 99, 1023][dice.below(7) as usize];
+        Rule {
+            direction: Direction::Ingress,
+            family: Family::V4,
+            protocol: Some(if at.is_multiple_of(3) { 17 } else { 6 }),
+            part: Of::Ports(first, last),
+            remote: Remote::Prefix(IpNet::V4(prefix)),
+            permit: true,
+            priority: 0,
+            returns: false,
+            label: RuleLabel { group: 0, rule: at },
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+/// A packet that the rule permits.
+fn fitting(rule: &Rule, dice: &mut Dice) -> Packet {
+    let (Remote::Prefix(IpNet::V4(prefix)), Of::Ports(first, last)) = (&rule.remote, rule.part)
+    else {
+        panic!("{rule:?} is none of those that were made");
+    };
+    let first_address = u32::from(prefix.network());
+    let hosts = u64::from(u32::from(prefix.broadcast()) - first_address) + 1;
+    let transport = Transport {
+        form: Form::Whole,
+        protocol: rule.protocol.expect("rules name one"),
+        flags: 2,
+        fragment: false,
+        offset: 34,
+        source_port: 40_000,
+        selector: first + dice.below(u64::from(last - first) + 1) as u16,
+    };
+    let source = first_address + dice.below(hosts) as u32;
+    Packet::V4(Ip { source, destination: 0x0a00_0001, transport })
+}
+
+fn judging(count: u32) -> Box<dyn Run> {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let rules = rules(count, &mut dice);
+    let budget = Budget { rules: 100_000, bytes: 64 << 20 };
+    let acl: Acl = Compiler::default()
+        .compile(&rules, &BTreeMap::new(), budget)
+        .expect("a common set is within any budget");
+    Box::new(move |meter: &mut Meter| {
+        // New ones in every run: nothing could be remembered.
+        let packets: Vec<_> = (0..BURST)
+            .map(|_| fitting(&rules[dice.below(count.into()) as usize], &mut dice))
+            .collect();
+        meter.measure(|| {
+            for packet in &packets {
+                assert!(acl.judge(Direction::Ingress, black_box(packet)).permits());
+            }
+        });
+    })
+}

@@ -1,0 +1,202 @@
+//! Stateless access control: what a port's rules say of a packet, at a cost that neither rules nor
+//! packets change.
+//!
+//! Rules are compiled on the control thread ([`compile`]) and never changed; a new set replaces
+//! the old one as part of the published plan, so each frame is judged by one or the other. A look-up
+//! is two steps, whose lengths are known when the rules are loaded:
+//!
+//! 1. the remote address is looked up in a search tree, which yields its class: the same for all
+//!    addresses of which the rules say the same (`addresses`, `search`);
+//! 2. the class and the protocol name a map from the port, or ICMP type and code, to the [`Verdict`]
+//!    (`ranges`).
+//!
+//! A second map, of source ports, is asked where the first does not permit, for the traffic that
+//! answers what a rule of the other direction permits (RFC 9293: TCP segments with ACK or RST; for
+//! other protocols with ports only rules that name one port; ICMP by its types). There is no table
+//! of connections: what it opens is written in docs/security.md.
+
+mod addresses;
+mod compile;
+mod entries;
+mod ranges;
+mod rule;
+mod search;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::packet::{Form, Ip, Packet, TCP_ESTABLISHED, Transport, protocol};
+use addresses::{Address, Addresses};
+use ranges::{Maps, Root};
+
+pub use compile::{AddressSet, Budget, Compiler, OverBudget, Size};
+pub use entries::Entry;
+pub use ranges::Verdict;
+pub use rule::{Direction, Family, Part, Remote, Rule, RuleLabel};
+
+/// Compiled rules of both directions. See the [module's head](self).
+#[derive(Debug)]
+pub struct Acl {
+    ingress: Side,
+    egress: Side,
+    size: Size,
+}
+
+/// What is compiled of one direction's rules.
+#[derive(Debug)]
+struct Side {
+    v4: Tables<u32>,
+    v6: Tables<u128>,
+    maps: Maps,
+    entries: Box<[Entry]>,
+    hits: Box<[AtomicU64]>,
+    unmatched: AtomicU64,
+}
+
+/// What is compiled of one direction's rules for a version of IP.
+#[derive(Debug)]
+struct Tables<K: Address> {
+    addresses: Arc<Addresses<K>>,
+    /// What holds for each class of addresses.
+    lines: Box<[Line]>,
+}
+
+/// What the rules say of packets to or from one class of addresses: a map for each use, in one
+/// cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Line([Root; 16]);
+
+/// The maps of a [`Line`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// TCP by destination port.
+    Tcp,
+    /// TCP by source port: segments that answer.
+    TcpReturn,
+    /// UDP by destination port.
+    Udp,
+    /// UDP by source port.
+    UdpReturn,
+    /// ICMP, or ICMPv6, by type and code.
+    Icmp,
+    /// By protocol, in the high byte: packets of which no more is known, or matters.
+    Protocol,
+    Sctp,
+    SctpReturn,
+    Dccp,
+    DccpReturn,
+    UdpLite,
+    UdpLiteReturn,
+}
+
+impl Use {
+    const COUNT: usize = Self::UdpLiteReturn as usize + 1;
+}
+
+impl Line {
+    #[inline(always)]
+    fn root(&self, of: Use) -> Root {
+        self.0[of as usize]
+    }
+}
+
+impl Acl {
+    /// What the rules of a direction say of a packet. Only IP packets of [`Form::Whole`] and
+    /// [`Form::Later`] can be judged; for all others there is no rule.
+    #[inline(always)]
+    pub fn judge(&self, direction: Direction, packet: &Packet) -> Verdict {
+        let side = self.side(direction);
+        match packet {
+            Packet::V4(ip) => side.v4.judge(&side.maps, remote(direction, ip), &ip.transport),
+            Packet::V6(ip) => side.v6.judge(&side.maps, remote(direction, ip), &ip.transport),
+            Packet::Arp | Packet::Other(_) => Verdict::UNMATCHED,
+        }
+    }
+
+    /// The rule, as compiled, that a verdict speaks of.
+    pub fn entry(&self, direction: Direction, verdict: Verdict) -> Option<&Entry> {
+        self.side(direction).entries.get(verdict.rule()?)
+    }
+
+    /// The rules of a direction in the order in which they hold.
+    pub fn entries(&self, direction: Direction) -> &[Entry] {
+        &self.side(direction).entries
+    }
+
+    /// Counts frames of which the rules said `verdict`.
+    #[inline(always)]
+    pub fn hit(&self, direction: Direction, verdict: Verdict, frames: u64) {
+        let side = self.side(direction);
+        let counter = match verdict.rule() {
+            Some(rule) => side.hits.get(rule).unwrap_or(&side.unmatched),
+            None => &side.unmatched,
+        };
+        counter.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// How often each rule of a direction was counted, in the order of [`entries`](Self::entries),
+    /// and how often none was.
+    pub fn hits(&self, direction: Direction) -> (impl Iterator<Item = u64> + '_, u64) {
+        let side = self.side(direction);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (side.hits.iter().map(read), read(&side.unmatched))
+    }
+
+    /// What it takes.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    #[inline(always)]
+    fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+}
+
+/// Whose address the rules of a direction ask for.
+#[inline(always)]
+fn remote<A: Copy>(direction: Direction, ip: &Ip<A>) -> A {
+    match direction {
+        Direction::Ingress => ip.source,
+        Direction::Egress => ip.destination,
+    }
+}
+
+impl<K: Address> Tables<K> {
+    #[inline(always)]
+    fn judge(&self, maps: &Maps, remote: K, transport: &Transport) -> Verdict {
+        let line = &self.lines[self.addresses.class(remote)];
+        let Transport { form, protocol, selector, .. } = *transport;
+        let by_protocol = u16::from(protocol) << 8;
+        let (forward, back, number) = match (form, protocol) {
+            (Form::Whole, protocol::TCP) => (Use::Tcp, Some(Use::TcpReturn), selector),
+            (Form::Whole, protocol::UDP) => (Use::Udp, Some(Use::UdpReturn), selector),
+            (Form::Whole, number) if number == K::ICMP => (Use::Icmp, None, selector),
+            (Form::Whole, protocol::SCTP) => (Use::Sctp, Some(Use::SctpReturn), selector),
+            (Form::Whole, protocol::DCCP) => (Use::Dccp, Some(Use::DccpReturn), selector),
+            (Form::Whole, protocol::UDPLITE) => (Use::UdpLite, Some(Use::UdpLiteReturn), selector),
+            (Form::Whole | Form::Later, _) => (Use::Protocol, None, by_protocol),
+            (Form::Tiny | Form::Truncated | Form::Deep, _) => return Verdict::UNMATCHED,
+        };
+        let verdict = maps.find(line.root(forward), number);
+        match back {
+            Some(back) if !verdict.permits() => {
+                let answers = protocol != protocol::TCP || transport.flags & TCP_ESTABLISHED != 0;
+                if !answers {
+                    return verdict;
+                }
+                verdict.min(maps.find(line.root(back), transport.source_port))
+            }
+            _ => verdict,
+        }
+    }
+}
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
