@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use dataplane::acl::{Acl, Budget, Compiler, Direction, Family, Part as Of, Remote, Rule, RuleLabel};
 use dataplane::headers::Headers;
-use dataplane::packet::{Form, Ip, Packet, Transport};
+use dataplane::packet::{Form, Ip, Packet, Plane, Transport};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::bed::{BURST, frame, mac};
@@ -84,6 +84,7 @@ fn fitting(rule: &Rule, dice: &mut Dice) -> Packet {
     let hosts = u64::from(u32::from(prefix.broadcast()) - first_address) + 1;
     let transport = Transport {
         form: Form::Whole,
+        plane: if rule.protocol == Some(6) { Plane::Tcp } else { Plane::Udp },
         protocol: rule.protocol.expect("rules name one"),
         flags: 2,
         fragment: false,

@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 
 use super::search::{Number, Search};
-use crate::packet::protocol;
 
 /// See the [module's head](self).
 #[derive(Clone, Debug)]
@@ -48,21 +47,15 @@ pub(super) struct NoRoom;
 pub(super) trait Address: Number + std::hash::Hash {
     /// The next one, if this is not the last.
     fn next(self) -> Option<Self>;
-    /// The protocol by which errors are told and echoes asked for: ICMP or ICMPv6.
-    const ICMP: u8;
 }
 
 impl Address for u32 {
-    const ICMP: u8 = protocol::ICMP;
-
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }
 }
 
 impl Address for u128 {
-    const ICMP: u8 = protocol::ICMPV6;
-
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }

@@ -9,8 +9,8 @@ use super::addresses::{Address, Addresses, Class, NoRoom, Span};
 use super::entries::{Entry, entries};
 use super::ranges::{MapBuilder, Maps, Verdict};
 use super::rule::{Direction, Family, Part, Remote, Rule};
-use super::{Acl, Line, Side, Tables, Use};
-use crate::packet::protocol;
+use super::{Acl, Line, Side, Tables};
+use crate::packet::{Plane, protocol};
 
 /// Addresses that rules name as a whole: a security group's members, an address group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,8 +213,8 @@ fn lines<K: Address>(
     let atoms: Vec<&Remote> = named.iter().filter(|remote| **remote != Remote::Any).collect();
     let number_of: HashMap<&Remote, usize> = atoms.iter().copied().zip(0..).collect();
     let empty = builder.empty();
-    let mut everybody = Line([empty; 16]);
-    let mut said = vec![Line([empty; 16]); atoms.len()];
+    let mut everybody = Line([empty; Plane::COUNT]);
+    let mut said = vec![Line([empty; Plane::COUNT]); atoms.len()];
     for (index, entry) in (0..).zip(entries) {
         if entry.rule.family == family {
             let line = match number_of.get(&entry.rule.remote) {
@@ -249,59 +249,56 @@ fn add(
     verdict: Verdict,
 ) -> Result<(), NoRoom> {
     let rule = &entry.rule;
-    let mut put = |of: Use, first: u16, last: u16| {
+    let mut put = |map: usize, first: u16, last: u16| {
         let range = builder.range(first, last, verdict)?;
-        let map = &mut line.0[of as usize];
-        *map = builder.merge(*map, range)?;
+        line.0[map] = builder.merge(line.0[map], range)?;
         Ok(())
     };
-    let of = |number: u8| {
-        Some(match (number, entry.answer) {
-            (protocol::TCP, false) => Use::Tcp,
-            (protocol::TCP, true) => Use::TcpReturn,
-            (protocol::UDP, false) => Use::Udp,
-            (protocol::UDP, true) => Use::UdpReturn,
-            (protocol::SCTP, false) => Use::Sctp,
-            (protocol::SCTP, true) => Use::SctpReturn,
-            (protocol::DCCP, false) => Use::Dccp,
-            (protocol::DCCP, true) => Use::DccpReturn,
-            (protocol::UDPLITE, false) => Use::UdpLite,
-            (protocol::UDPLITE, true) => Use::UdpLiteReturn,
-            (number, _) if number == rule.family.icmp() => Use::Icmp,
-            _ => return None,
-        })
+    let plane = rule.protocol.map(|number| match number {
+        protocol::TCP => Plane::Tcp,
+        protocol::UDP => Plane::Udp,
+        protocol::SCTP => Plane::Sctp,
+        protocol::DCCP => Plane::Dccp,
+        protocol::UDPLITE => Plane::UdpLite,
+        number if number == rule.family.icmp() => Plane::Icmp,
+        _ => Plane::Protocol,
+    });
+    let (first, last) = match rule.part {
+        Part::All => (0, u16::MAX),
+        Part::Ports(first, last) => (first, last),
+        Part::Icmp(kind, None) => (u16::from(kind) << 8, u16::from(kind) << 8 | 0xff),
+        Part::Icmp(kind, Some(code)) => {
+            let number = u16::from(kind) << 8 | u16::from(code);
+            (number, number)
+        }
     };
-    match (rule.protocol, rule.part) {
+    match (plane, rule.part) {
         (None, _) => {
-            for of in [Use::Tcp, Use::Udp, Use::Icmp, Use::Sctp, Use::Dccp, Use::UdpLite] {
-                put(of, 0, u16::MAX)?;
+            for plane in PLANES {
+                put(plane as usize, 0, u16::MAX)?;
             }
-            put(Use::Protocol, 0, u16::MAX)
+            return put(Plane::Protocol as usize, 0, u16::MAX);
         }
+        (Some(Plane::Icmp), Part::All | Part::Icmp(..)) => put(Plane::Icmp as usize, first, last)?,
+        (Some(plane), Part::All | Part::Ports(..)) if plane.has_ports() => {
+            put(plane as usize + usize::from(entry.answer), first, last)?;
+        }
+        (Some(_), Part::All) => {}
         // A part of a protocol that has no such parts: nothing is like that.
-        (Some(number), part) if part != Part::All && of(number).is_none() => Ok(()),
-        (Some(number), part) => {
-            if let Some(of) = of(number) {
-                match part {
-                    Part::All => put(of, 0, u16::MAX)?,
-                    Part::Ports(first, last) => put(of, first, last)?,
-                    Part::Icmp(kind, None) => {
-                        put(of, u16::from(kind) << 8, u16::from(kind) << 8 | 0xff)?;
-                    }
-                    Part::Icmp(kind, Some(code)) => {
-                        let number = u16::from(kind) << 8 | u16::from(code);
-                        put(of, number, number)?;
-                    }
-                }
-            }
-            // Of fragments without ports only rules that need none can permit, but all can deny:
-            // who cannot tell whether it is denied must not let it pass. TCP's answers are told by
-            // flags, which these lack too.
-            if (part == Part::All && !entry.answer) || !rule.permit {
-                let number = u16::from(number) << 8;
-                put(Use::Protocol, number, number | 0xff)?;
-            }
-            Ok(())
+        (Some(_), _) => return Ok(()),
+    }
+    // Of fragments without ports only rules that need none can permit, but all can deny: who cannot
+    // tell whether it is denied must not let it pass. TCP's answers are told by flags, which these
+    // lack too.
+    match rule.protocol {
+        Some(number) if (rule.part == Part::All && !entry.answer) || !rule.permit => {
+            let number = u16::from(number) << 8;
+            put(Plane::Protocol as usize, number, number | 0xff)
         }
+        _ => Ok(()),
     }
 }
+
+/// Those of which more is asked than the protocol.
+const PLANES: [Plane; 6] =
+    [Plane::Tcp, Plane::Udp, Plane::Sctp, Plane::Dccp, Plane::UdpLite, Plane::Icmp];

@@ -18,6 +18,7 @@
 mod addresses;
 mod compile;
 mod entries;
+mod lanes;
 mod ranges;
 mod rule;
 mod search;
@@ -25,7 +26,7 @@ mod search;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::packet::{Form, Ip, Packet, TCP_ESTABLISHED, Transport, protocol};
+use crate::packet::{Ip, Packet, Plane, TCP_ESTABLISHED, Transport};
 use addresses::{Address, Addresses};
 use ranges::{Maps, Root};
 
@@ -61,49 +62,15 @@ struct Tables<K: Address> {
     lines: Box<[Line]>,
 }
 
-/// What the rules say of packets to or from one class of addresses: a map for each use, in one
-/// cache line.
+/// What the rules say of packets to or from one class of addresses: a map for each [`Plane`], and
+/// behind those of destination ports one of source ports, for what answers. A cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Line([Root; 16]);
-
-/// The maps of a [`Line`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
-    /// TCP by destination port.
-    Tcp,
-    /// TCP by source port: segments that answer.
-    TcpReturn,
-    /// UDP by destination port.
-    Udp,
-    /// UDP by source port.
-    UdpReturn,
-    /// ICMP, or ICMPv6, by type and code.
-    Icmp,
-    /// By protocol, in the high byte: packets of which no more is known, or matters.
-    Protocol,
-    Sctp,
-    SctpReturn,
-    Dccp,
-    DccpReturn,
-    UdpLite,
-    UdpLiteReturn,
-}
-
-impl Use {
-    const COUNT: usize = Self::UdpLiteReturn as usize + 1;
-}
-
-impl Line {
-    #[inline(always)]
-    fn root(&self, of: Use) -> Root {
-        self.0[of as usize]
-    }
-}
+struct Line([Root; Plane::COUNT]);
 
 impl Acl {
-    /// What the rules of a direction say of a packet. Only IP packets of [`Form::Whole`] and
-    /// [`Form::Later`] can be judged; for all others there is no rule.
+    /// What the rules of a direction say of a packet. There is none for what is not IP, or of
+    /// [`Plane::Nothing`].
     #[inline(always)]
     pub fn judge(&self, direction: Direction, packet: &Packet) -> Verdict {
         let side = self.side(direction);
@@ -170,29 +137,16 @@ impl<K: Address> Tables<K> {
     #[inline(always)]
     fn judge(&self, maps: &Maps, remote: K, transport: &Transport) -> Verdict {
         let line = &self.lines[self.addresses.class(remote)];
-        let Transport { form, protocol, selector, .. } = *transport;
-        let by_protocol = u16::from(protocol) << 8;
-        let (forward, back, number) = match (form, protocol) {
-            (Form::Whole, protocol::TCP) => (Use::Tcp, Some(Use::TcpReturn), selector),
-            (Form::Whole, protocol::UDP) => (Use::Udp, Some(Use::UdpReturn), selector),
-            (Form::Whole, number) if number == K::ICMP => (Use::Icmp, None, selector),
-            (Form::Whole, protocol::SCTP) => (Use::Sctp, Some(Use::SctpReturn), selector),
-            (Form::Whole, protocol::DCCP) => (Use::Dccp, Some(Use::DccpReturn), selector),
-            (Form::Whole, protocol::UDPLITE) => (Use::UdpLite, Some(Use::UdpLiteReturn), selector),
-            (Form::Whole | Form::Later, _) => (Use::Protocol, None, by_protocol),
-            (Form::Tiny | Form::Truncated | Form::Deep, _) => return Verdict::UNMATCHED,
-        };
-        let verdict = maps.find(line.root(forward), number);
-        match back {
-            Some(back) if !verdict.permits() => {
-                let answers = protocol != protocol::TCP || transport.flags & TCP_ESTABLISHED != 0;
-                if !answers {
-                    return verdict;
-                }
-                verdict.min(maps.find(line.root(back), transport.source_port))
-            }
-            _ => verdict,
+        let plane = transport.plane as usize;
+        let verdict = maps.find(line.0[plane], transport.selector);
+        if verdict.permits() || !transport.plane.has_ports() {
+            return verdict;
         }
+        // All but the first segment of a dialogue have one of these flags; others have none to see.
+        if transport.plane == Plane::Tcp && transport.flags & TCP_ESTABLISHED == 0 {
+            return verdict;
+        }
+        verdict.min(maps.find(line.0[plane + 1], transport.source_port))
     }
 }
 

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 
 use super::addresses::NoRoom;
+use super::lanes::first_above16;
 
 /// Children of a node.
 const WIDTH: usize = 16;
@@ -93,9 +94,7 @@ impl Maps {
             return Verdict(at);
         }
         let leaf = &self.leaves[(at & NUMBER) as usize];
-        let number = (number ^ SIGN) as i16;
-        let not_above: i16 = leaf.bounds.iter().map(|bound| i16::from(*bound <= number)).sum();
-        leaf.verdicts[(not_above as usize).min(BOUNDS)]
+        leaf.verdicts[first_above16(&leaf.bounds, (number ^ SIGN) as i16).min(BOUNDS)]
     }
 
     /// Memory, in bytes.

@@ -127,6 +127,7 @@ fn matches_answer(rule: &Rule, transport: &Transport, family: Family) -> bool {
 
 fn is_error(transport: &Transport, family: Family) -> bool {
     let kind = transport.selector.to_be_bytes()[0];
+    // Where ICMP was not read, the selector is another.
     transport.form == Form::Whole
         && match (family, transport.protocol) {
             (Family::V4, protocol::ICMP) => [3, 11, 12].contains(&kind),

@@ -6,6 +6,8 @@
 //! usually reads a slot and a node; where bounds crowd in one slot, whatever their number, it is one
 //! node more for each factor of eight (seven): the depth is known when the tables are built.
 
+use super::lanes::first_above32;
+
 /// A number that intervals are made of.
 pub(super) trait Number: Copy + Ord + std::fmt::Debug {
     /// See [`Node`].
@@ -73,11 +75,9 @@ impl Node<u32> for Node32 {
 
     #[inline(always)]
     fn find(&self, sought: u32) -> Answer {
-        let sought = (sought ^ SIGN) as i32;
-        let not_above: u32 = self.keys.iter().map(|key| u32::from(*key <= sought)).sum();
-        // Keys that are missing count for the greatest number only; it is led to the last answer,
-        // which fills the places behind.
-        self.answers[not_above.min(7) as usize]
+        // Keys that are missing are not above the greatest number only, for which the last answer,
+        // which fills the places behind, is right.
+        self.answers[first_above32(&self.keys, (sought ^ SIGN) as i32).min(7)]
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::packet::Transport;
+use crate::packet::{Form, Plane, Transport};
 
 const BUDGET: Budget = Budget { rules: 100_000, bytes: 64 << 20 };
 
@@ -128,36 +128,43 @@ fn packets() -> impl Strategy<Value = Vec<Packet>> {
     let form = prop_oneof![
         8 => Just(Form::Whole), 2 => Just(Form::Later), 1 => Just(Form::Tiny), 1 => Just(Form::Deep)
     ];
-    let transport = (number, form, port(), port(), any::<u8>(), 0u8..20, 0u8..3).prop_map(
-        |(protocol, form, source_port, port, flags, kind, code)| {
-            let whole = form == Form::Whole;
-            let (source_port, selector) = match protocol {
-                1 => (0, u16::from_be_bytes([kind, code])),
-                58 => (0, u16::from_be_bytes([if kind < 10 { kind } else { 118 + kind }, code])),
-                47 | 0 => (0, 0),
-                _ => (source_port, port),
-            };
-            Transport {
+    let transport = (number, form, port(), port(), any::<u8>(), 0u8..20, 0u8..3).boxed();
+    let transport = |icmp: u8| {
+        transport.clone().prop_map(move |(protocol, form, source, port, flags, kind, code)| {
+            let bare = Transport {
                 form,
+                plane: Plane::Protocol,
                 protocol,
-                flags: if protocol == 6 && whole { flags } else { 0 },
-                fragment: !whole,
+                flags: 0,
+                fragment: form != Form::Whole,
                 offset: 34,
-                source_port: if whole { source_port } else { 0 },
-                selector: if whole { selector } else { 0 },
+                source_port: 0,
+                selector: u16::from(protocol) << 8,
+            };
+            let ports = Transport { source_port: source, selector: port, ..bare };
+            match (form, protocol) {
+                (Form::Whole, 6) => Transport { plane: Plane::Tcp, flags, ..ports },
+                (Form::Whole, 17) => Transport { plane: Plane::Udp, ..ports },
+                (Form::Whole, 132) => Transport { plane: Plane::Sctp, ..ports },
+                (Form::Whole, 33) => Transport { plane: Plane::Dccp, ..ports },
+                (Form::Whole, 136) => Transport { plane: Plane::UdpLite, ..ports },
+                (Form::Whole, number) if number == icmp => {
+                    let kind = if icmp == 58 && kind >= 10 { 118 + kind } else { kind };
+                    let selector = u16::from_be_bytes([kind, code]);
+                    Transport { plane: Plane::Icmp, selector, ..bare }
+                }
+                (Form::Whole | Form::Later, _) => bare,
+                _ => Transport { plane: Plane::Nothing, ..bare },
             }
-        },
-    );
-    let packet = (transport, address4(), address4(), address6(), address6(), any::<bool>()).prop_map(
-        |(transport, source4, destination4, source, destination, v4)| {
-            if v4 {
-                Packet::V4(Ip { source: source4, destination: destination4, transport })
-            } else {
-                Packet::V6(Ip { source, destination, transport })
-            }
-        },
-    );
-    vec(packet, 1..40)
+        })
+    };
+    let v4 = (transport(1), address4(), address4()).prop_map(|(transport, source, destination)| {
+        Packet::V4(Ip { source, destination, transport })
+    });
+    let v6 = (transport(58), address6(), address6()).prop_map(|(transport, source, destination)| {
+        Packet::V6(Ip { source, destination, transport })
+    });
+    vec(prop_oneof![v4, v6], 1..40)
 }
 
 /// Holds the tables against the obvious matcher.
@@ -197,6 +204,7 @@ proptest! {
 fn tcp(source: u32, destination: u32, port: u16, flags: u8) -> Packet {
     let transport = Transport {
         form: Form::Whole,
+        plane: Plane::Tcp,
         protocol: 6,
         flags,
         fragment: false,

@@ -79,6 +79,8 @@ pub struct Ip<A> {
 pub struct Transport {
     /// What of it could be read.
     pub form: Form,
+    /// What rules can ask of it.
+    pub plane: Plane,
     /// The protocol behind all of IP's headers, or that of the last header that was read.
     pub protocol: u8,
     /// TCP's flags; 0 for other protocols.
@@ -89,8 +91,41 @@ pub struct Transport {
     pub offset: u8,
     /// The source port; 0 where there are no ports.
     pub source_port: u16,
-    /// The destination port; type and code of ICMP and ICMPv6, the type in the high byte; else 0.
+    /// See [`Plane`].
     pub selector: u16,
+}
+
+/// What rules can ask of a packet, and so what [`Transport::selector`] is. For protocols with ports
+/// the next number is kept for what is asked of source ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// TCP's destination port.
+    Tcp = 0,
+    /// UDP's destination port.
+    Udp = 2,
+    /// SCTP's destination port.
+    Sctp = 4,
+    /// DCCP's destination port.
+    Dccp = 6,
+    /// UDP-Lite's destination port.
+    UdpLite = 8,
+    /// Type and code of the family's ICMP, the type in the high byte.
+    Icmp = 10,
+    /// Nothing but the protocol, in the high byte.
+    Protocol = 11,
+    /// Nothing.
+    Nothing = 12,
+}
+
+impl Plane {
+    /// How many numbers planes take.
+    pub const COUNT: usize = 16;
+
+    /// Whether it is a destination port that is asked for.
+    #[inline(always)]
+    pub const fn has_ports(self) -> bool {
+        (self as u8) < Self::Icmp as u8
+    }
 }
 
 /// What could be read of a transport header.
@@ -128,68 +163,72 @@ impl Packet {
 }
 
 impl Transport {
-    /// One of which nothing is known.
-    const fn unknown(form: Form, protocol: u8) -> Self {
-        let offset = 0;
-        Self { form, protocol, flags: 0, fragment: false, offset, source_port: 0, selector: 0 }
+    /// One of which no more is known than the protocol.
+    #[inline(always)]
+    const fn bare(form: Form, protocol: u8) -> Self {
+        let plane = match form {
+            Form::Whole | Form::Later => Plane::Protocol,
+            Form::Tiny | Form::Truncated | Form::Deep => Plane::Nothing,
+        };
+        let selector = (protocol as u16) << 8;
+        let (flags, fragment, offset, source_port) = (0, false, 0, 0);
+        Self { form, plane, protocol, flags, fragment, offset, source_port, selector }
     }
 
-    /// Reads it from `offset` on, where the packet ends at `end`; both from the frame's start.
+    /// Reads it from `offset` on, where the packet ends at `end`; both from the frame's start. `icmp`
+    /// is the family's.
     #[inline(always)]
-    fn parse(head: &[u8], protocol: u8, offset: usize, end: usize, fragment: bool) -> Self {
-        let mut transport =
-            Self { fragment, offset: offset as u8, ..Self::unknown(Form::Whole, protocol) };
-        let needed = match protocol {
-            protocol::TCP => GUARDED_BYTES,
-            protocol::UDP | protocol::UDPLITE | protocol::ICMP | protocol::ICMPV6 => 8,
-            protocol::SCTP | protocol::DCCP => 12,
-            _ => 0,
-        };
-        if needed == 0 {
-            return transport;
-        }
-        let Some(header) = head.get(offset..offset + needed).filter(|_| offset + needed <= end)
-        else {
-            transport.form = if fragment { Form::Tiny } else { Form::Truncated };
-            return transport;
-        };
-        match protocol {
-            protocol::ICMP | protocol::ICMPV6 => {
-                transport.selector = u16::from_be_bytes([header[0], header[1]]);
-            }
+    fn parse(head: &[u8], at: Place, protocol: u8, icmp: u8, fragment: bool) -> Self {
+        let (plane, needed) = match protocol {
+            protocol::TCP => (Plane::Tcp, GUARDED_BYTES),
+            protocol::UDP => (Plane::Udp, 8),
+            protocol::SCTP => (Plane::Sctp, 12),
+            protocol::DCCP => (Plane::Dccp, 12),
+            protocol::UDPLITE => (Plane::UdpLite, 8),
+            number if number == icmp => (Plane::Icmp, 8),
             _ => {
-                transport.source_port = u16::from_be_bytes([header[0], header[1]]);
-                transport.selector = u16::from_be_bytes([header[2], header[3]]);
-                if protocol == protocol::TCP {
-                    transport.flags = header[13];
-                }
+                let bare = Self::bare(Form::Whole, protocol);
+                return Self { fragment, offset: at.offset as u8, ..bare };
             }
-        }
-        transport
+        };
+        let header = match head.get(at.offset..) {
+            Some(header) if header.len() >= needed && at.offset + needed <= at.end => header,
+            _ => {
+                let form = if fragment { Form::Tiny } else { Form::Truncated };
+                return Self { fragment, ..Self::bare(form, protocol) };
+            }
+        };
+        let first = u16::from_be_bytes([header[0], header[1]]);
+        let second = u16::from_be_bytes([header[2], header[3]]);
+        let (source_port, selector) = if plane.has_ports() { (first, second) } else { (0, first) };
+        let flags = if let Plane::Tcp = plane { header[13] } else { 0 };
+        let (form, offset) = (Form::Whole, at.offset as u8);
+        Self { form, plane, protocol, flags, fragment, offset, source_port, selector }
     }
 
     /// As [`parse`](Self::parse), for a fragment that begins `position` octets into its packet.
-    fn parse_fragment(
-        head: &[u8],
-        protocol: u8,
-        offset: usize,
-        end: usize,
-        position: usize,
-    ) -> Self {
+    fn parse_fragment(head: &[u8], at: Place, protocol: u8, icmp: u8, position: usize) -> Self {
         if position == 0 {
-            return Self::parse(head, protocol, offset, end, true);
+            return Self::parse(head, at, protocol, icmp, true);
         }
         // Where a header in front of the transport's could be replaced, so could the transport's.
         let form = if position < GUARDED_BYTES { Form::Tiny } else { Form::Later };
-        Self { fragment: true, offset: offset as u8, ..Self::unknown(form, protocol) }
+        Self { fragment: true, offset: at.offset as u8, ..Self::bare(form, protocol) }
     }
+}
+
+/// Where a transport header begins, and where its packet ends, from the frame's start.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: usize,
+    end: usize,
 }
 
 /// Reads an IPv4 packet (RFC 791 §3.1).
 #[inline(always)]
 fn v4(head: &[u8], at: usize) -> Ip<u32> {
     let Some(header) = head.get(at..).and_then(<[u8]>::first_chunk::<20>) else {
-        let transport = Transport::unknown(Form::Truncated, 0);
+        let transport = Transport::bare(Form::Truncated, 0);
         return Ip { source: 0, destination: 0, transport };
     };
     let word = |from: usize| {
@@ -200,13 +239,14 @@ fn v4(head: &[u8], at: usize) -> Ip<u32> {
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
     // The bits are: reserved, don't fragment, more fragments, and 13 of offset.
     let fragment = u16::from_be_bytes([header[6], header[7]]);
+    let place = Place { offset: at + header_bytes, end: at + total };
     let transport = if header[0] >> 4 != 4 || header_bytes < 20 || total < header_bytes {
-        Transport::unknown(Form::Truncated, protocol)
+        Transport::bare(Form::Truncated, protocol)
     } else if fragment & 0x3fff == 0 {
-        Transport::parse(head, protocol, at + header_bytes, at + total, false)
+        Transport::parse(head, place, protocol, protocol::ICMP, false)
     } else {
         let position = usize::from(fragment & 0x1fff) * 8;
-        Transport::parse_fragment(head, protocol, at + header_bytes, at + total, position)
+        Transport::parse_fragment(head, place, protocol, protocol::ICMP, position)
     };
     Ip { source, destination, transport }
 }

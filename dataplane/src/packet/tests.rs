@@ -65,6 +65,7 @@ fn fields_of_whole_packets() {
     assert_eq!((ip.source, ip.destination), (0x0a00_0001, 0x0a00_0002));
     let tcp = Transport {
         form: Form::Whole,
+        plane: Plane::Tcp,
         protocol: 6,
         flags: 2,
         fragment: false,
@@ -130,7 +131,7 @@ fn fragments_are_whole_later_or_tiny() {
     {
         let packet = v4(6, 0x2000 | position, &[], &TCP_SYN);
         let later = transport(parse(0x0800, &packet));
-        assert_eq!((later.form, later.selector), (expected, 0), "{position}");
+        assert_eq!((later.form, later.selector), (expected, 6 << 8), "{position}");
     }
 
     let six = |bits: u16, rest: &[u8]| v6(44, &[&fragment_header(6, bits)[..], rest].concat());

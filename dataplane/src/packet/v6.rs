@@ -1,6 +1,6 @@
 //! IPv6 and its extension headers (RFC 8200 §4).
 
-use super::{Form, Ip, Transport};
+use super::{Form, Ip, Place, Transport, protocol};
 
 /// Extension headers that are passed over at most. RFC 8200 §4.1 knows of seven in one packet.
 const HEADERS_MAX: usize = 8;
@@ -18,7 +18,7 @@ const SHIM6: u8 = 140;
 #[inline]
 pub(super) fn parse(head: &[u8], at: usize) -> Ip<u128> {
     let Some(header) = head.get(at..).and_then(<[u8]>::first_chunk::<40>) else {
-        let transport = Transport::unknown(Form::Truncated, 0);
+        let transport = Transport::bare(Form::Truncated, 0);
         return Ip { source: 0, destination: 0, transport };
     };
     let address = |from: usize| {
@@ -28,7 +28,7 @@ pub(super) fn parse(head: &[u8], at: usize) -> Ip<u128> {
     let (source, destination, next) = (address(8), address(24), header[6]);
     let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let transport = if header[0] >> 4 != 6 {
-        Transport::unknown(Form::Truncated, next)
+        Transport::bare(Form::Truncated, next)
     } else {
         walk(head, next, at + 40, at + 40 + payload)
     };
@@ -44,7 +44,10 @@ fn walk(head: &[u8], mut next: u8, mut at: usize, end: usize) -> Transport {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6 => 8,
             AUTHENTICATION => 4,
             FRAGMENT => 0,
-            protocol => return Transport::parse(head, protocol, at, end, fragment),
+            protocol => {
+                let place = Place { offset: at, end };
+                return Transport::parse(head, place, protocol, protocol::ICMPV6, fragment);
+            }
         };
         let Some(header) = head.get(at..at + 8).filter(|_| at + 8 <= end) else {
             // An extension header that goes on beyond the head is one too many, even where the
@@ -54,7 +57,7 @@ fn walk(head: &[u8], mut next: u8, mut at: usize, end: usize) -> Transport {
                 (false, false) => Form::Truncated,
                 (_, true) => Form::Deep,
             };
-            return Transport { fragment, ..Transport::unknown(form, next) };
+            return Transport { fragment, ..Transport::bare(form, next) };
         };
         let protocol = header[0];
         at += match length {
@@ -69,12 +72,14 @@ fn walk(head: &[u8], mut next: u8, mut at: usize, end: usize) -> Transport {
                 fragment = true;
                 let position = usize::from(bits & !7);
                 if position != 0 {
-                    return Transport::parse_fragment(head, protocol, at + 8, end, position);
+                    let place = Place { offset: at + 8, end };
+                    let icmp = protocol::ICMPV6;
+                    return Transport::parse_fragment(head, place, protocol, icmp, position);
                 }
                 8
             }
         };
         next = protocol;
     }
-    Transport { fragment, ..Transport::unknown(Form::Deep, next) }
+    Transport { fragment, ..Transport::bare(Form::Deep, next) }
 }
