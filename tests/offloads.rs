@@ -103,7 +103,7 @@ impl Bed {
         let uplink = Some((id(WIRE), Vid::new(VLAN)));
         builder.domain(domain, DomainSpec { mtu: 1500, learning: true, flooding: true, uplink });
         for port in [SENDER, ALL, NONE] {
-            builder.access(id(port), true, domain, &[]);
+            builder.access(id(port), true, domain, &[], None);
         }
         let mut plan = Plan { snapshot: builder.build(fdb.hash()), egress: vec![None] };
         plan.egress.extend(egress.map(Some));

@@ -52,7 +52,7 @@ pub(crate) fn compile(desired: &Desired, attached: &Attached, hash: Hash) -> Sna
             continue;
         };
         let addresses: Vec<_> = port.mac().map(|mac| Mac::new(mac.octets())).into_iter().collect();
-        builder.access(id, port.admin_up, domain, &addresses);
+        builder.access(id, port.admin_up, domain, &addresses, None);
     }
     builder.build(hash)
 }

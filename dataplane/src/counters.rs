@@ -64,12 +64,46 @@ drop_reasons! {
     BadOffload, "bad-offload", Ingress;
     /// The frame is longer than the network's MTU allows.
     OverMtu, "over-mtu", Ingress;
+    /// Port security: the source MAC address is none of the port's.
+    SpoofMac, "spoof-mac", Ingress;
+    /// Port security: the source IP address is none of the port's.
+    SpoofIp, "spoof-ip", Ingress;
+    /// Port security: ARP from an address that is none of the port's, or not of Ethernet and IPv4.
+    SpoofArp, "spoof-arp", Ingress;
+    /// Port security: neighbour discovery that speaks of an address that is none of the port's, or that is malformed (RFC 4861).
+    SpoofNd, "spoof-nd", Ingress;
+    /// Port security: neighbour discovery in a fragment (RFC 6980).
+    NdFragment, "nd-fragment", Ingress;
+    /// Port security: a router advertisement or redirect, which only routers send (RFC 7113).
+    RouterAdvertisement, "router-advertisement", Ingress;
+    /// Port security: an answer of a DHCP or DHCPv6 server.
+    DhcpServer, "dhcp-server", Ingress;
+    /// Port security: neither IP nor ARP, nor an ethertype that is permitted; a second tag is such.
+    Ethertype, "ethertype", Ingress;
+    /// Port security: a header that ends too early or contradicts itself.
+    TruncatedHeader, "truncated-header", Ingress;
+    /// Port security: a fragment that hides its transport header or could overlap it (RFC 1858, RFC 5722, RFC 7112).
+    TinyFragment, "tiny-fragment", Ingress;
+    /// Port security: more IPv6 extension headers than are looked at.
+    HeaderChain, "header-chain", Ingress;
+    /// No rule permits the port to send it, or one denies it.
+    AclOut, "acl-egress", Ingress;
+    /// A fragment without ports, and no rule permits the port to send all of its protocol.
+    FragmentOut, "acl-egress-fragment", Ingress;
     /// The destination is behind the port that the frame came from.
     Hairpin, "hairpin", Ingress;
     /// The destination is unknown and the network does not flood.
     NoFlooding, "no-flooding", Ingress;
     /// The domain has no other port.
     NoListener, "no-listener", Ingress;
+    /// No rule permits the port to be sent it, or one denies it.
+    AclIn, "acl-ingress", Egress;
+    /// A fragment without ports, and no rule permits the port to be sent all of its protocol.
+    FragmentIn, "acl-ingress-fragment", Egress;
+    /// A packet to a port with port security whose transport header cannot be seen.
+    MalformedIn, "acl-ingress-malformed", Egress;
+    /// Neither IP nor ARP, nor an ethertype that is permitted, to a port with port security.
+    EthertypeIn, "acl-ingress-ethertype", Egress;
     /// The guest or NIC had no free receive buffer.
     RingFull, "ring-full", Egress;
     /// None of the guest's receive buffers can hold the frame.
@@ -98,7 +132,7 @@ pub struct PortCounters {
 }
 
 /// Sums over workers for one port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortTotals {
     /// Frames received from the port.
     pub received_frames: u64,
@@ -116,6 +150,12 @@ pub struct PortTotals {
     pub segments: u64,
     /// Drops by reason, in the order of [`DropReason::ALL`].
     pub drops: [u64; DropReason::ALL.len()],
+}
+
+impl Default for PortTotals {
+    fn default() -> Self {
+        PortCounters::new().totals()
+    }
 }
 
 impl PortTotals {
@@ -248,7 +288,7 @@ impl PortCounters {
             flooded: AtomicU64::new(0),
             checksums: AtomicU64::new(0),
             segments: AtomicU64::new(0),
-            drops: Default::default(),
+            drops: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 

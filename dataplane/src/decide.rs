@@ -3,6 +3,7 @@
 use crate::counters::DropReason;
 use crate::fdb::Learner;
 use crate::headers::{Headers, Tag};
+use crate::policy::Inspect;
 use crate::snapshot::{Attachment, Domain, Port, PortId, Snapshot};
 
 /// Where a frame goes.
@@ -14,15 +15,47 @@ pub enum Egress<'a> {
     Flood(&'a Domain),
 }
 
-/// Decides what becomes of one frame that came in by `port`, whose number is `ingress`.
+/// One frame, as decisions see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a, P> {
+    /// Its private head.
+    pub head: &'a [u8],
+    /// What the head says of Ethernet.
+    pub headers: &'a Headers,
+    /// What the head says of the packet, as far as ports with a policy ask.
+    pub packet: P,
+}
+
+/// Decides what becomes of one frame that came in by `port`, whose number is `ingress`. Whether the
+/// ports it goes to may be sent it is theirs to say: [`Snapshot::admits`].
 #[inline(always)]
-pub fn decide<'a>(
-    headers: &Headers,
+pub fn decide<'a, P: Inspect>(
+    subject: &Subject<'_, P>,
     ingress: PortId,
     port: &Port,
     snapshot: &'a Snapshot,
     fdb: &mut Learner<'_>,
 ) -> Result<Egress<'a>, DropReason> {
+    let domain = accept(subject, port, snapshot)?;
+    // An address that desired state has given to a port is not learned, wherever it is heard: it
+    // is where it was configured, whoever claims it.
+    if domain.learning {
+        let source = fdb.place(domain.id, subject.headers.source);
+        if snapshot.stations().find(source).is_none() {
+            fdb.learn(source, ingress);
+        }
+    }
+    find(subject.headers, ingress, domain, snapshot, fdb)
+}
+
+/// Whether a frame may come in by `port`, and to which domain.
+#[inline(always)]
+pub fn accept<'a, P: Inspect>(
+    subject: &Subject<'_, P>,
+    port: &Port,
+    snapshot: &'a Snapshot,
+) -> Result<&'a Domain, DropReason> {
+    let Subject { head, headers, packet } = subject;
     let domain = classify(port, headers.tag, snapshot)?;
     if headers.source.is_group() || headers.source.bits() == 0 {
         return Err(DropReason::BadSource);
@@ -33,25 +66,30 @@ pub fn decide<'a>(
     if headers.bytes > domain.frame_bytes_max(headers.tag.is_some()) {
         return Err(DropReason::OverMtu);
     }
-
-    let stations = snapshot.stations();
-    // An address that desired state has given to a port is not learned, wherever it is heard: it
-    // is where it was configured, whoever claims it.
-    if domain.learning {
-        let source = fdb.place(domain.id, headers.source);
-        if stations.find(source).is_none() {
-            fdb.learn(source, ingress);
-        }
+    if let Some(policy) = &port.policy {
+        packet.may_leave(policy, head, headers)?;
     }
+    Ok(domain)
+}
+
+/// Where a frame of a domain goes. Nothing is learned.
+#[inline(always)]
+pub fn find<'a>(
+    headers: &Headers,
+    ingress: PortId,
+    domain: &'a Domain,
+    snapshot: &'a Snapshot,
+    fdb: &Learner<'_>,
+) -> Result<Egress<'a>, DropReason> {
     if headers.destination.is_group() {
         return flood(domain);
     }
-
     let destination = fdb.place(domain.id, headers.destination);
-    let known = stations.find(destination).or_else(|| {
+    let mut known = snapshot.stations().find(destination);
+    if known.is_none() {
         // The FDB only hints where to; membership in the snapshot decides whether.
-        fdb.lookup(destination).filter(|port| snapshot.is_member(*port, domain))
-    });
+        known = fdb.lookup(destination).filter(|port| snapshot.is_member(*port, domain));
+    }
     match known {
         Some(port) if port == ingress => Err(DropReason::Hairpin),
         Some(port) => Ok(Egress::Port(port, domain)),

@@ -27,6 +27,8 @@ pub mod idle;
 pub mod mailbox;
 mod outbox;
 pub mod packet;
+mod pass;
+pub mod policy;
 pub mod port;
 pub mod publish;
 pub mod snapshot;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use vhost::TagEdit;
 
+use crate::counters::DropReason;
 use crate::fdb::Hash;
 use crate::headers::{ETHERNET_BYTES, Mac, TAG_BYTES, Tag};
+use crate::policy::{Inspect, Policy};
 use crate::port::TxPort;
 
 mod stations;
@@ -87,6 +89,7 @@ pub struct Snapshot {
     ports: Vec<Option<Port>>,
     domains: Vec<Option<Domain>>,
     stations: Stations,
+    filters: bool,
 }
 
 /// A port, as frames see it.
@@ -96,6 +99,8 @@ pub struct Port {
     pub up: bool,
     /// Where it is attached.
     pub attachment: Attachment,
+    /// What it may send and be sent; all, if there is none.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// How a port is attached to bridge domains.
@@ -156,7 +161,7 @@ impl SnapshotBuilder {
     /// Adds an uplink, to which domains can then be attached.
     pub fn uplink(&mut self, port: PortId, up: bool) {
         let attachment = Attachment::Uplink(Uplink::default());
-        *slot(&mut self.snapshot.ports, port.index()) = Some(Port { up, attachment });
+        *slot(&mut self.snapshot.ports, port.index()) = Some(Port { up, attachment, policy: None });
     }
 
     /// Adds a domain and attaches it to its uplink, which must have been added before.
@@ -166,7 +171,7 @@ impl SnapshotBuilder {
     pub fn domain(&mut self, id: DomainId, spec: DomainSpec) {
         let mut members = Vec::new();
         if let Some((port, vid)) = spec.uplink {
-            let Some(Port { up, attachment: Attachment::Uplink(uplink) }) =
+            let Some(Port { up, attachment: Attachment::Uplink(uplink), .. }) =
                 slot(&mut self.snapshot.ports, port.index())
             else {
                 panic!("domain {id:?} names the uplink {port:?}, which is none");
@@ -188,12 +193,21 @@ impl SnapshotBuilder {
 
     /// Attaches a port to a domain, which must have been added before, and makes the addresses
     /// that are known to be behind it findable without learning.
+    /// `policy` is what it may send and be sent; all, if there is none.
     ///
     /// # Panics
     /// If the domain was not added.
-    pub fn access(&mut self, port: PortId, up: bool, domain: DomainId, addresses: &[Mac]) {
+    pub fn access(
+        &mut self,
+        port: PortId,
+        up: bool,
+        domain: DomainId,
+        addresses: &[Mac],
+        policy: Option<Arc<Policy>>,
+    ) {
         let attachment = Attachment::Access(domain);
-        *slot(&mut self.snapshot.ports, port.index()) = Some(Port { up, attachment });
+        self.snapshot.filters |= policy.is_some();
+        *slot(&mut self.snapshot.ports, port.index()) = Some(Port { up, attachment, policy });
         let Some(domain) = slot(&mut self.snapshot.domains, domain.index()) else {
             panic!("port {port:?} names the domain {domain:?}, which was not added");
         };
@@ -234,6 +248,21 @@ impl Snapshot {
         self.domains.get(domain.index())?.as_ref()
     }
 
+    /// Whether any port has a policy, so that packets have to be looked into.
+    #[inline(always)]
+    pub fn filters(&self) -> bool {
+        self.filters
+    }
+
+    /// Whether `port` may be sent a packet.
+    #[inline(always)]
+    pub fn admits(&self, port: PortId, packet: &impl Inspect) -> Result<(), DropReason> {
+        match self.port(port) {
+            Some(Port { policy: Some(policy), .. }) => packet.may_enter(policy),
+            _ => Ok(()),
+        }
+    }
+
     /// Addresses that are known without learning.
     #[inline(always)]
     pub fn stations(&self) -> &Stations {
@@ -245,8 +274,8 @@ impl Snapshot {
     #[inline(always)]
     pub fn is_member(&self, port: PortId, domain: &Domain) -> bool {
         match self.port(port) {
-            Some(Port { up: true, attachment: Attachment::Access(of) }) => *of == domain.id,
-            Some(Port { up: true, attachment: Attachment::Uplink(_) }) => {
+            Some(Port { up: true, attachment: Attachment::Access(of), .. }) => *of == domain.id,
+            Some(Port { up: true, attachment: Attachment::Uplink(_), .. }) => {
                 domain.uplink.is_some_and(|(uplink, _)| uplink == port)
             }
             _ => false,

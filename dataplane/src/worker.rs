@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vhost::{Burst, Received, Staged};
+use vhost::{Burst, Received};
 
 use crate::clock::{Clock, cycles};
-use crate::counters::{DropReason, WorkerCounters, count};
-use crate::decide::{Egress, decide, foresee};
+use crate::counters::{WorkerCounters, count};
 use crate::fdb::Fdb;
-use crate::headers::Headers;
 use crate::idle::{Idle, IdlePolicy};
 use crate::mailbox::{Mail, Mailbox, Returned};
 use crate::outbox::Outbox;
+use crate::pass::Pass;
 use crate::port::Rxq;
 use crate::publish::Reader;
 use crate::snapshot::Plan;
@@ -28,6 +27,8 @@ pub struct Worker {
     counters: Arc<WorkerCounters>,
     burst: Burst,
     outbox: Outbox,
+    /// Chooses the frames that are counted at rules.
+    turn: usize,
 }
 
 /// Queues that one worker can poll.
@@ -53,6 +54,7 @@ impl Worker {
             counters,
             burst: Burst::default(),
             outbox: Outbox::default(),
+            turn: 0,
         }
     }
 
@@ -62,7 +64,7 @@ impl Worker {
         if !self.mailbox.is_empty() {
             self.take_mail();
         }
-        let Self { number, rxqs, plans, fdb, clock, counters, burst, outbox, .. } = self;
+        let Self { number, rxqs, plans, fdb, clock, counters, burst, outbox, turn, .. } = self;
         let plan = plans.load();
         let start = cycles();
         let now = clock.seconds(start);
@@ -76,37 +78,20 @@ impl Worker {
                 continue;
             }
             let port = counters.of(*ingress);
-            let attached = plan.snapshot.port(*ingress);
-            let mut learner = fdb.learner(now);
-            if fdb.is_large()
-                && let Some(attached) = attached
-            {
-                for headers in frames.iter().filter_map(|frame| Headers::parse(frame).ok()) {
-                    foresee(&headers, attached, &plan.snapshot, &learner);
+            let snapshot = &plan.snapshot;
+            let (attached, learner) = (snapshot.port(*ingress), fdb.learner(now));
+            let mut pass = Pass { ingress: *ingress, attached, snapshot, learner, counters };
+            if fdb.is_large() {
+                pass.foresee(frames);
+            }
+            for (index, frame) in frames.iter().enumerate() {
+                if let Err(reason) = pass.frame(index as u8, frame, outbox) {
+                    port.dropped(reason, 1);
                 }
             }
-
-            for (index, frame) in frames.iter().enumerate() {
-                let verdict = Headers::parse(frame).and_then(|headers| {
-                    let attached = attached.ok_or(DropReason::PortDown)?;
-                    let egress =
-                        decide(&headers, *ingress, attached, &plan.snapshot, &mut learner)?;
-                    Ok((egress, headers.tag))
-                });
-                match verdict {
-                    Ok((Egress::Port(to, domain), tag)) => {
-                        let tag = domain.tag_edit(tag, to);
-                        outbox.push(to, Staged { index: index as u8, tag, sole: true });
-                    }
-                    Ok((Egress::Flood(domain), tag)) => {
-                        port.flooded();
-                        for to in domain.members.iter().filter(|to| *to != ingress) {
-                            let tag = domain.tag_edit(tag, *to);
-                            outbox.push(*to, Staged { index: index as u8, tag, sole: false });
-                        }
-                    }
-                    Err(reason) => port.dropped(reason, 1),
-                }
+            if snapshot.filters() {
+                *turn = turn.wrapping_add(1);
+                pass.count_hits(frames, *turn);
             }
 
             outbox.flush(*number, plan, frames, counters);

@@ -110,7 +110,7 @@ impl Switch {
         let mut plan = Plan { egress: vec![None], ..Plan::default() };
         for station in &stations {
             let id = port(station.number);
-            builder.access(id, true, domain, &[mac(station.number)]);
+            builder.access(id, true, domain, &[mac(station.number)], None);
             plan.egress.push(Some(Arc::clone(&station.device) as _));
             let rxq = Rxq::new(id, 0, Box::new(station.device.rxq(0)));
             workers[0].1.send(Mail::Attach(rxq)).unwrap();

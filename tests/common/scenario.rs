@@ -306,7 +306,7 @@ impl Scenario {
                     .filter(|(of, _)| of == name)
                     .map(|(_, mac)| *mac)
                     .collect();
-                builder.access(port.id, port.up, id, &known);
+                builder.access(port.id, port.up, id, &known, None);
             }
         }
         plan.snapshot = builder.build(self.hash);

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use dataplane::acl::{Acl, Budget, Compiler, Direction, Family, Part as Of, Remote, Rule, RuleLabel};
+use dataplane::acl::{
+    Acl, Budget, Compiler, Direction, Family, Part as Of, Remote, Rule, RuleLabel,
+};
 use dataplane::headers::Headers;
 use dataplane::packet::{Form, Ip, Packet, Plane, Transport};
+use dataplane::policy::{Guard, Policy, Station};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::bed::{BURST, frame, mac};
@@ -96,13 +100,40 @@ fn fitting(rule: &Rule, dice: &mut Dice) -> Packet {
     Packet::V4(Ip { source, destination: 0x0a00_0001, transport })
 }
 
+const BUDGET: Budget = Budget { rules: 100_000, bytes: 64 << 20 };
+
+fn compile(rules: &[Rule]) -> Acl {
+    let acl = Compiler::default().compile(rules, &BTreeMap::new(), BUDGET);
+    acl.expect("a common set is within any budget")
+}
+
+/// Rules that permit the frames of the bed: one that permits all, or so many of which one does.
+pub fn permitting(count: Option<u32>) -> Arc<Acl> {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut all = rules(count.unwrap_or(1), &mut dice);
+    let middle = all.len() / 2;
+    let subnet = Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 0), 24).expect("a length of IPv4");
+    let (protocol, part, remote) = match count {
+        None => (None, Of::All, Remote::Any),
+        Some(_) => (Some(17), Of::Ports(5001, 5001), Remote::Prefix(IpNet::V4(subnet))),
+    };
+    all[middle] = Rule { protocol, part, remote, ..all[middle].clone() };
+    let out = all.clone().into_iter().map(|rule| Rule { direction: Direction::Egress, ..rule });
+    all.extend(out);
+    Arc::new(compile(&all))
+}
+
+/// Of the port with the bed's address of this number.
+pub fn policy(number: u64, acl: &Arc<Acl>) -> Arc<Policy> {
+    let address = IpNet::V4(Ipv4Net::from(Ipv4Addr::new(10, 0, 0, number as u8)));
+    let guard = Guard::new(vec![Station::new(mac(number), [&address])], &[]);
+    Arc::new(Policy { guard, acl: Arc::clone(acl) })
+}
+
 fn judging(count: u32) -> Box<dyn Run> {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let rules = rules(count, &mut dice);
-    let budget = Budget { rules: 100_000, bytes: 64 << 20 };
-    let acl: Acl = Compiler::default()
-        .compile(&rules, &BTreeMap::new(), budget)
-        .expect("a common set is within any budget");
+    let acl = compile(&rules);
     Box::new(move |meter: &mut Meter| {
         // New ones in every run: nothing could be remembered.
         let packets: Vec<_> = (0..BURST)

@@ -32,7 +32,10 @@ const WARM_UP_RUNS: u64 = 8;
 const COUNTED_RUNS: u64 = 32;
 
 fn parts() -> Vec<Part> {
-    [tables::parts(), filters::parts(), rings::parts(), whole::parts()].into_iter().flatten().collect()
+    [tables::parts(), filters::parts(), rings::parts(), whole::parts()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn main() {

@@ -6,6 +6,7 @@ use dataplane::clock::Clock;
 use dataplane::counters::WorkerCounters;
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::mailbox::{Mail, Postman, mailbox};
+use dataplane::policy::Policy;
 use dataplane::port::Rxq;
 use dataplane::publish::Publisher;
 use dataplane::snapshot::{DomainId, DomainSpec, Plan, PortId, SnapshotBuilder};
@@ -25,6 +26,15 @@ pub struct Switch {
 impl Switch {
     /// With the guests' addresses known to desired state, or not.
     pub fn new(devices: &[Arc<Device>], stations: bool) -> Self {
+        Self::with_policies(devices, stations, |_| None)
+    }
+
+    /// As [`new`](Self::new), the ports with policies that are made for their numbers.
+    pub fn with_policies(
+        devices: &[Arc<Device>],
+        stations: bool,
+        policy: impl Fn(u64) -> Option<Arc<Policy>>,
+    ) -> Self {
         let (mut publisher, mut readers) = Publisher::new(Plan::default(), 1);
         let (postman, mailbox) = mailbox();
         let fdb = Fdb::new(FdbOptions {
@@ -48,7 +58,7 @@ impl Switch {
         for (device, number) in devices.iter().zip(1..) {
             let port = PortId::new(number).expect("few ports");
             let known = if stations { vec![mac(number as u64)] } else { Vec::new() };
-            builder.access(port, true, domain, &known);
+            builder.access(port, true, domain, &known, policy(number as u64));
             plan.egress.push(Some(Arc::clone(device) as _));
             let rxq = Rxq::new(port, 0, Box::new(device.rxq(0)));
             postman.send(Mail::Attach(rxq)).expect("room for a letter");

@@ -2,9 +2,10 @@
 
 use std::hint::black_box;
 
-use dataplane::decide::{Egress, decide};
+use dataplane::decide::{Egress, Subject, decide};
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::headers::{Headers, Mac};
+use dataplane::policy::Unread;
 use dataplane::snapshot::{DomainId, DomainSpec, PortId, Snapshot, SnapshotBuilder};
 
 use crate::bed::{BURST, frame, mac};
@@ -52,7 +53,7 @@ fn tables(stations: bool) -> (Snapshot, Fdb) {
         .domain(domain(), DomainSpec { mtu: 1500, learning: true, flooding: true, uplink: None });
     for number in 0..2 {
         let known: Vec<_> = if stations { addresses(number).collect() } else { Vec::new() };
-        builder.access(port(number as usize), true, domain(), &known);
+        builder.access(port(number as usize), true, domain(), &known, None);
         if !stations {
             for address in addresses(number) {
                 let mut learner = fdb.learner(1);
@@ -163,7 +164,8 @@ fn deciding(stations: bool) -> Box<dyn Run> {
             for headers in &heads {
                 let attached = snapshot.port(port(0)).expect("the port is configured");
                 let headers = black_box(headers);
-                let egress = decide(headers, port(0), attached, &snapshot, &mut learner);
+                let subject = Subject { head: &[], headers, packet: Unread };
+                let egress = decide(&subject, port(0), attached, &snapshot, &mut learner);
                 let Ok(Egress::Port(to, _)) = egress else { panic!("the address is known") };
                 assert_eq!(to, port(1));
             }

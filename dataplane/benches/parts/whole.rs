@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::bed::{BURST, GuestBed, frame, mac};
+use crate::filters;
 use crate::part::{Meter, Part, Run};
 use crate::switch::Switch;
 
@@ -14,6 +15,9 @@ pub fn parts() -> Vec<Part> {
     vec![
         part("poll-64", || one_way(64, BURST, true)),
         part("poll-64-learned", || one_way(64, BURST, false)),
+        part("poll-64-guarded", || filtered(None)),
+        part("poll-64-acl-1k", || filtered(Some(1_000))),
+        part("poll-64-acl-10k", || filtered(Some(10_000))),
         part("poll-512", || one_way(512, BURST, true)),
         part("poll-1500", || one_way(1500, BURST, true)),
         Part { name: "poll-64-single", unit: "frame", units: 1, build: || one_way(64, 1, true) },
@@ -40,6 +44,23 @@ fn one_way(bytes: usize, frames: u64, stations: bool) -> Box<dyn Run> {
         meter.measure(|| assert_eq!(switch.worker.poll() as u64, frames));
         let received = to.received();
         assert!(received.len() as u64 == frames && received.iter().all(|got| *got == frame));
+    })
+}
+
+/// Frames between two guests with port security and one rule that permits all, or so many rules in
+/// each direction of which one does.
+fn filtered(rules: Option<u32>) -> Box<dyn Run> {
+    let (mut from, mut to) = (GuestBed::new(), GuestBed::new());
+    let devices = [Arc::clone(&from.device), Arc::clone(&to.device)];
+    let acl = filters::permitting(rules);
+    let policy = |number| Some(filters::policy(number, &acl));
+    let mut switch = Switch::with_policies(&devices, true, policy);
+    let frame = frame(mac(1), mac(2), 64);
+    Box::new(move |meter: &mut Meter| {
+        from.transmit(&frame, BURST);
+        to.supply(BURST);
+        meter.measure(|| assert_eq!(switch.worker.poll() as u64, BURST));
+        assert_eq!(to.received().len() as u64, BURST);
     })
 }
 

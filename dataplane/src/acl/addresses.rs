@@ -113,16 +113,15 @@ impl<K: Address> Addresses<K> {
     /// meanwhile: the atoms of each class, over all classes.
     pub fn new(mut spans: Vec<(Span<K>, u32)>, room: usize) -> Result<Self, NoRoom> {
         // Outer prefixes before inner ones.
-        spans.sort_unstable_by_key(|(span, atom)| (span.first, std::cmp::Reverse(span.last), *atom));
+        spans
+            .sort_unstable_by_key(|(span, atom)| (span.first, std::cmp::Reverse(span.last), *atom));
         spans.dedup();
         let mut interner = Interner::new(room);
         let mut intervals: Vec<(K, u32)> = vec![(K::ZERO, 0)];
         let mut open: Vec<(K, u32)> = Vec::new();
-        let begin = |intervals: &mut Vec<(K, u32)>, at: K, class: u32| {
-            match intervals.last_mut() {
-                Some((first, of)) if *first == at => *of = class,
-                _ => intervals.push((at, class)),
-            }
+        let begin = |intervals: &mut Vec<(K, u32)>, at: K, class: u32| match intervals.last_mut() {
+            Some((first, of)) if *first == at => *of = class,
+            _ => intervals.push((at, class)),
         };
         let close = |open: &mut Vec<(K, u32)>, intervals: &mut Vec<(K, u32)>| {
             let Some((last, _)) = open.pop() else { return };
@@ -144,10 +143,7 @@ impl<K: Address> Addresses<K> {
         intervals.dedup_by_key(|(_, class)| *class);
         let values: Vec<u32> = intervals.iter().map(|(_, class)| *class).collect();
         let keys: Vec<K> = intervals.iter().skip(1).map(|(first, _)| *first).collect();
-        Ok(Self {
-            search: Search::new(&keys, &values),
-            classes: interner.classes.into(),
-        })
+        Ok(Self { search: Search::new(&keys, &values), classes: interner.classes.into() })
     }
 
     /// The class of an address.

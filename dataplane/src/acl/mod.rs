@@ -71,14 +71,26 @@ struct Line([Root; Plane::COUNT]);
 impl Acl {
     /// What the rules of a direction say of a packet. There is none for what is not IP, or of
     /// [`Plane::Nothing`].
-    #[inline(always)]
     pub fn judge(&self, direction: Direction, packet: &Packet) -> Verdict {
-        let side = self.side(direction);
         match packet {
-            Packet::V4(ip) => side.v4.judge(&side.maps, remote(direction, ip), &ip.transport),
-            Packet::V6(ip) => side.v6.judge(&side.maps, remote(direction, ip), &ip.transport),
+            Packet::V4(ip) => self.judge_v4(direction, ip),
+            Packet::V6(ip) => self.judge_v6(direction, ip),
             Packet::Arp | Packet::Other(_) => Verdict::UNMATCHED,
         }
+    }
+
+    /// As [`judge`](Self::judge), of IPv4.
+    #[inline(always)]
+    pub fn judge_v4(&self, direction: Direction, ip: &Ip<u32>) -> Verdict {
+        let side = self.side(direction);
+        side.v4.judge(&side.maps, remote(direction, ip), &ip.transport)
+    }
+
+    /// As [`judge`](Self::judge), of IPv6.
+    #[inline(always)]
+    pub fn judge_v6(&self, direction: Direction, ip: &Ip<u128>) -> Verdict {
+        let side = self.side(direction);
+        side.v6.judge(&side.maps, remote(direction, ip), &ip.transport)
     }
 
     /// The rule, as compiled, that a verdict speaks of.

@@ -377,7 +377,8 @@ mod tests {
         let mut grown = Ok(builder.empty());
         for port in 0..1000 {
             grown = grown.and_then(|map| {
-                let range = builder.range(port * 60, port * 60, Verdict::new(u32::from(port), true))?;
+                let range =
+                    builder.range(port * 60, port * 60, Verdict::new(u32::from(port), true))?;
                 builder.merge(map, range)
             });
         }

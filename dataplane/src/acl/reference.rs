@@ -15,12 +15,18 @@ pub fn judge(
     packet: &Packet,
 ) -> (bool, Option<(usize, bool)>) {
     let (family, source, destination, transport): (_, IpAddr, IpAddr, _) = match *packet {
-        Packet::V4(ip) => {
-            (Family::V4, IpAddr::V4(ip.source.into()), IpAddr::V4(ip.destination.into()), ip.transport)
-        }
-        Packet::V6(ip) => {
-            (Family::V6, IpAddr::V6(ip.source.into()), IpAddr::V6(ip.destination.into()), ip.transport)
-        }
+        Packet::V4(ip) => (
+            Family::V4,
+            IpAddr::V4(ip.source.into()),
+            IpAddr::V4(ip.destination.into()),
+            ip.transport,
+        ),
+        Packet::V6(ip) => (
+            Family::V6,
+            IpAddr::V6(ip.source.into()),
+            IpAddr::V6(ip.destination.into()),
+            ip.transport,
+        ),
         _ => return (false, None),
     };
     if !matches!(transport.form, Form::Whole | Form::Later) {
@@ -32,9 +38,9 @@ pub fn judge(
             && match &rule.remote {
                 Remote::Any => true,
                 Remote::Prefix(prefix) => prefix.contains(&remote),
-                Remote::Set(set) => {
-                    sets.get(set).is_some_and(|set| set.prefixes.iter().any(|p| p.contains(&remote)))
-                }
+                Remote::Set(set) => sets
+                    .get(set)
+                    .is_some_and(|set| set.prefixes.iter().any(|p| p.contains(&remote))),
             }
     };
 

@@ -84,7 +84,9 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let one = (direction, family(), number, port(), port(), 0u8..5, any::<bool>(), 0u16..3)
         .prop_flat_map(|(direction, family, number, one, other, how, permit, priority)| {
             let part = match (number, how) {
-                (Some(6 | 17 | 33 | 132 | 136), 0..2) => Part::Ports(one.min(other), one.max(other)),
+                (Some(6 | 17 | 33 | 132 | 136), 0..2) => {
+                    Part::Ports(one.min(other), one.max(other))
+                }
                 (Some(6 | 17 | 33 | 132 | 136), 2) => Part::Ports(one, one),
                 (Some(1 | 58), 0) => Part::Icmp(one as u8 % 20, None),
                 (Some(1 | 58), 1) => Part::Icmp(one as u8 % 20, Some(other as u8 % 3)),
@@ -123,7 +125,15 @@ fn sets() -> impl Strategy<Value = BTreeMap<u32, AddressSet>> {
 
 fn packets() -> impl Strategy<Value = Vec<Packet>> {
     let number = prop_oneof![
-        Just(6u8), Just(17), Just(1), Just(58), Just(132), Just(136), Just(33), Just(47), Just(0)
+        Just(6u8),
+        Just(17),
+        Just(1),
+        Just(58),
+        Just(132),
+        Just(136),
+        Just(33),
+        Just(47),
+        Just(0)
     ];
     let form = prop_oneof![
         8 => Just(Form::Whole), 2 => Just(Form::Later), 1 => Just(Form::Tiny), 1 => Just(Form::Deep)
@@ -161,9 +171,10 @@ fn packets() -> impl Strategy<Value = Vec<Packet>> {
     let v4 = (transport(1), address4(), address4()).prop_map(|(transport, source, destination)| {
         Packet::V4(Ip { source, destination, transport })
     });
-    let v6 = (transport(58), address6(), address6()).prop_map(|(transport, source, destination)| {
-        Packet::V6(Ip { source, destination, transport })
-    });
+    let v6 =
+        (transport(58), address6(), address6()).prop_map(|(transport, source, destination)| {
+            Packet::V6(Ip { source, destination, transport })
+        });
     vec(prop_oneof![v4, v6], 1..40)
 }
 
@@ -244,8 +255,9 @@ fn ingress(address: u32, length: u8, ports: (u16, u16)) -> Rule {
 #[test]
 fn nested_prefixes_wide_ranges_and_all_masks_are_told_apart() {
     // Every length of prefix under each other, every one with ports of its own.
-    let nested: Vec<_> =
-        (0..=32).map(|length| ingress(0x0a01_0203, length, (1000, 1000 + u16::from(length)))).collect();
+    let nested: Vec<_> = (0..=32)
+        .map(|length| ingress(0x0a01_0203, length, (1000, 1000 + u16::from(length))))
+        .collect();
     let acl = agree(&nested, &BTreeMap::new(), &edges(&nested));
     assert!(acl.size().bytes < 100_000, "{:?}", acl.size());
 
@@ -259,14 +271,19 @@ fn nested_prefixes_wide_ranges_and_all_masks_are_told_apart() {
     let mut tuples = Vec::new();
     for length in 1..=32 {
         for bits in 0..16 {
-            let at = u32::from(length) * 0x0123_4567 ^ bits << 27;
+            let at = (u32::from(length) * 0x0123_4567) ^ (bits << 27);
             let low = (bits as u16) << 12;
             tuples.push(ingress(at, length, (low, low | ((1u32 << bits) - 1) as u16)));
         }
     }
     let acl = agree(&tuples, &BTreeMap::new(), &edges(&tuples));
     let few = agree(&tuples[..40], &BTreeMap::new(), &[]);
-    assert!(acl.size().lines_read <= few.size().lines_read + 2, "{:?} {:?}", acl.size(), few.size());
+    assert!(
+        acl.size().lines_read <= few.size().lines_read + 2,
+        "{:?} {:?}",
+        acl.size(),
+        few.size()
+    );
 }
 
 #[test]

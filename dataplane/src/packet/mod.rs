@@ -46,6 +46,42 @@ pub mod protocol {
     pub const UDPLITE: u8 = 136;
 }
 
+/// Ports of services that only the network offers (IANA).
+pub mod service {
+    /// Where DHCP servers listen (RFC 2131 §4.1).
+    pub const DHCP_SERVER: u16 = 67;
+    /// Where DHCP clients listen.
+    pub const DHCP_CLIENT: u16 = 68;
+    /// Where DHCPv6 clients listen (RFC 8415 §7.2).
+    pub const DHCPV6_CLIENT: u16 = 546;
+    /// Where DHCPv6 servers and relays listen.
+    pub const DHCPV6_SERVER: u16 = 547;
+}
+
+/// Types of ICMPv6 messages (IANA).
+pub mod icmpv6 {
+    use std::ops::RangeInclusive;
+
+    /// Multicast listener query (RFC 2710).
+    pub const LISTENER_QUERY: u8 = 130;
+    /// Multicast listener report.
+    pub const LISTENER_REPORT: u8 = 131;
+    /// Multicast listener done.
+    pub const LISTENER_DONE: u8 = 132;
+    /// Router solicitation (RFC 4861 §4.1).
+    pub const ROUTER_SOLICITATION: u8 = 133;
+    /// Router advertisement (RFC 4861 §4.2).
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    /// Neighbour solicitation (RFC 4861 §4.3).
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// Neighbour advertisement (RFC 4861 §4.4).
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    /// Version 2 multicast listener report (RFC 3810).
+    pub const LISTENER_REPORT_2: u8 = 143;
+    /// Neighbour discovery: the five above that RFC 4861 has, and redirects.
+    pub const DISCOVERY: RangeInclusive<u8> = ROUTER_SOLICITATION..=137;
+}
+
 /// TCP flags of which one is on every segment but the first of a connection (RFC 9293 §3.1): ACK
 /// and RST.
 pub const TCP_ESTABLISHED: u8 = 0x14;
@@ -150,14 +186,21 @@ const GUARDED_BYTES: usize = 20;
 
 impl Packet {
     /// Reads the packet of a frame with this head and these headers.
-    #[inline(always)]
     pub fn parse(head: &[u8], headers: &Headers) -> Self {
-        let at = headers.payload_offset();
         match headers.ethertype {
-            ethertype::IPV4 => Self::V4(v4(head, at)),
-            ethertype::IPV6 => Self::V6(v6::parse(head, at)),
+            ethertype::IPV4 => Self::V4(Ip::<u32>::parse(head, headers)),
+            ethertype::IPV6 => Self::V6(Ip::<u128>::parse(head, headers)),
             ethertype::ARP => Self::Arp,
             other => Self::Other(other),
+        }
+    }
+
+    /// What could be read of the transport header of an IP packet.
+    pub fn form(&self) -> Form {
+        match self {
+            Self::V4(ip) => ip.transport.form,
+            Self::V6(ip) => ip.transport.form,
+            Self::Arp | Self::Other(_) => Form::Whole,
         }
     }
 }
@@ -206,6 +249,12 @@ impl Transport {
         Self { form, plane, protocol, flags, fragment, offset, source_port, selector }
     }
 
+    /// The type of an ICMP message, where [`Plane::Icmp`] says that it is one.
+    #[inline(always)]
+    pub fn icmp_type(&self) -> u8 {
+        self.selector.to_be_bytes()[0]
+    }
+
     /// As [`parse`](Self::parse), for a fragment that begins `position` octets into its packet.
     fn parse_fragment(head: &[u8], at: Place, protocol: u8, icmp: u8, position: usize) -> Self {
         if position == 0 {
@@ -224,31 +273,42 @@ struct Place {
     end: usize,
 }
 
-/// Reads an IPv4 packet (RFC 791 §3.1).
-#[inline(always)]
-fn v4(head: &[u8], at: usize) -> Ip<u32> {
-    let Some(header) = head.get(at..).and_then(<[u8]>::first_chunk::<20>) else {
-        let transport = Transport::bare(Form::Truncated, 0);
-        return Ip { source: 0, destination: 0, transport };
-    };
-    let word = |from: usize| {
-        u32::from_be_bytes([header[from], header[from + 1], header[from + 2], header[from + 3]])
-    };
-    let (source, destination, protocol) = (word(12), word(16), header[9]);
-    let header_bytes = usize::from(header[0] & 0xf) * 4;
-    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    // The bits are: reserved, don't fragment, more fragments, and 13 of offset.
-    let fragment = u16::from_be_bytes([header[6], header[7]]);
-    let place = Place { offset: at + header_bytes, end: at + total };
-    let transport = if header[0] >> 4 != 4 || header_bytes < 20 || total < header_bytes {
-        Transport::bare(Form::Truncated, protocol)
-    } else if fragment & 0x3fff == 0 {
-        Transport::parse(head, place, protocol, protocol::ICMP, false)
-    } else {
-        let position = usize::from(fragment & 0x1fff) * 8;
-        Transport::parse_fragment(head, place, protocol, protocol::ICMP, position)
-    };
-    Ip { source, destination, transport }
+impl Ip<u32> {
+    /// Reads the IPv4 packet (RFC 791 §3.1) of a frame with this head and these headers.
+    #[inline(always)]
+    pub fn parse(head: &[u8], headers: &Headers) -> Self {
+        let at = headers.payload_offset();
+        let Some(header) = head.get(at..).and_then(<[u8]>::first_chunk::<20>) else {
+            let transport = Transport::bare(Form::Truncated, 0);
+            return Ip { source: 0, destination: 0, transport };
+        };
+        let word = |from: usize| {
+            u32::from_be_bytes([header[from], header[from + 1], header[from + 2], header[from + 3]])
+        };
+        let (source, destination, protocol) = (word(12), word(16), header[9]);
+        let header_bytes = usize::from(header[0] & 0xf) * 4;
+        let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        // The bits are: reserved, don't fragment, more fragments, and 13 of offset.
+        let fragment = u16::from_be_bytes([header[6], header[7]]);
+        let place = Place { offset: at + header_bytes, end: at + total };
+        let transport = if header[0] >> 4 != 4 || header_bytes < 20 || total < header_bytes {
+            Transport::bare(Form::Truncated, protocol)
+        } else if fragment & 0x3fff == 0 {
+            Transport::parse(head, place, protocol, protocol::ICMP, false)
+        } else {
+            let position = usize::from(fragment & 0x1fff) * 8;
+            Transport::parse_fragment(head, place, protocol, protocol::ICMP, position)
+        };
+        Ip { source, destination, transport }
+    }
+}
+
+impl Ip<u128> {
+    /// Reads the IPv6 packet (RFC 8200 §3) of a frame with this head and these headers.
+    #[inline(always)]
+    pub fn parse(head: &[u8], headers: &Headers) -> Self {
+        v6::parse(head, headers.payload_offset())
+    }
 }
 
 #[cfg(test)]

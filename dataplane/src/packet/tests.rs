@@ -127,7 +127,8 @@ fn fragments_are_whole_later_or_tiny() {
     assert_eq!((first.form, first.selector, first.fragment), (Form::Whole, 80, true));
     assert_eq!(form(0x0800, &v4(6, 0x2000, &[], &TCP_SYN[..16])), Form::Tiny);
     assert_eq!(form(0x0800, &v4(17, 0x2000, &[], &[0; 8])), Form::Whole);
-    for (position, expected) in [(1, Form::Tiny), (2, Form::Tiny), (3, Form::Later), (185, Form::Later)]
+    for (position, expected) in
+        [(1, Form::Tiny), (2, Form::Tiny), (3, Form::Later), (185, Form::Later)]
     {
         let packet = v4(6, 0x2000 | position, &[], &TCP_SYN);
         let later = transport(parse(0x0800, &packet));
