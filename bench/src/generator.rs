@@ -30,6 +30,8 @@ const BYSTANDER_INTERVAL: u32 = 32;
 const WARM_UP_GAP: Duration = Duration::from_micros(50);
 /// The share of the frames that has to arrive at the warm-up's rate.
 const LEARNT: f64 = 0.9;
+/// The most frames of a pass: enough for each address that a guest can have.
+const PASS_MOST: u32 = 1 << 17;
 /// How long a switch may take from its start to the first frame delivered.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long frames may be under way after the last was sent before they count as lost.
@@ -117,6 +119,10 @@ impl Generator {
                 back * 100.0
             );
         }
+        if guests.floods {
+            // Its target is not known yet; what goes to an unknown address would go to everybody.
+            guests.bystanders[1].send(1);
+        }
         self.drain(guests)
     }
 
@@ -176,6 +182,9 @@ impl Generator {
                 work += offer(&mut guests.b, self.burst);
                 work += guests.a.receive(RECEIVE_BURST);
             }
+            if guests.floods {
+                work += flood(guests, self.burst);
+            }
             if work > 0 {
                 idle_since = 0;
             } else {
@@ -197,6 +206,9 @@ impl Generator {
                 guests.a.receive(RECEIVE_BURST);
                 for guest in &mut guests.bystanders {
                     guest.receive(RECEIVE_BURST);
+                }
+                if guests.probes {
+                    probe(guests);
                 }
             }
             now = self.clock.now();
@@ -235,10 +247,10 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends every flow once, slowly. Returns the share that arrived.
+    /// Sends every flow once, slowly, or the first [`PASS_MOST`] of them. Returns the share that arrived.
     fn pass(&self, from: &mut Guest, to: &mut Guest) -> Result<f64> {
         let (sent, arrived) = (from.sender.sent(), to.judge.arrived());
-        let frames = u64::from(from.sender.flows()).max(256);
+        let frames = u64::from(from.sender.flows().clamp(256, PASS_MOST));
         // A hundred times what it takes at the warm-up's own pace.
         let deadline = Instant::now() + READY_TIMEOUT + WARM_UP_GAP * (frames * 3) as u32;
         while from.sender.sent() < sent + frames {
@@ -329,6 +341,23 @@ fn offer(guest: &mut Guest, burst: usize) -> usize {
         return reclaimed;
     }
     reclaimed + guest.send(burst)
+}
+
+/// The first bystander sends what the second's rules drop. Apart from [`offer`], as the loop is fast
+/// when it is small.
+#[cold]
+#[inline(never)]
+pub fn flood(guests: &mut Guests, burst: usize) -> usize {
+    offer(&mut guests.bystanders[0], burst)
+}
+
+/// The first bystander sends a frame to A, whose rules let it through or not.
+#[cold]
+#[inline(never)]
+pub fn probe(guests: &mut Guests) {
+    let prober = &mut guests.bystanders[0];
+    prober.transmit.reclaim();
+    prober.send(1);
 }
 
 fn arrived(guests: &Guests) -> u64 {
