@@ -217,9 +217,9 @@ fn row(summary: &Summary) -> Vec<String> {
             .round_trip_ns
             .map_or_else(String::new, |ns| format!("{} {ns:.0} ns", summary.state.name())),
         summary.runs.to_string(),
-        format!("{:.2}", summary.mpps),
+        digits(summary.mpps),
         format!("{:.1}", summary.gbps),
-        format!("{ratio:.2}"),
+        digits(ratio),
         if is_reference { String::new() } else { format!("{low:.2} .. {high:.2}") },
         summary.of_bound.map_or_else(String::new, percent),
         format!("{:.2} %", summary.lost * 100.0),
@@ -227,6 +227,11 @@ fn row(summary: &Summary) -> Vec<String> {
         percent(summary.generator_idle),
         mark,
     ]
+}
+
+/// Two decimals, or more where these would leave nothing.
+fn digits(value: f64) -> String {
+    if value < 0.05 { format!("{value:.4}") } else { format!("{value:.2}") }
 }
 
 fn percent(share: f64) -> String {
@@ -329,6 +334,12 @@ mod tests {
         for part in ["| x-swap ", " 1.80 ", " 0.90 ", " 100 ", " 0 "] {
             assert!(row.contains(part), "{part:?} in {row}");
         }
+        let text = report.text();
+        let stayed = text.lines().rfind(|line| line.contains("| x "));
+        assert!(
+            stayed.is_some_and(|row| row.contains(" 1.00 |") && row.contains(" 100 ")),
+            "{text}"
+        );
         assert!(!report.is_bad());
         report.outcomes[0].entrants[2].swaps = Some(Swaps { ordered: 9, seen: 0 });
         assert!(report.is_bad() && line(&report.text(), "NOT SWAPPED").contains("x-swap"));

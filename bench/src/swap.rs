@@ -7,10 +7,10 @@ use crate::latency::{self, micros};
 use crate::outcome::{Entrant, Outcome, State, Summary};
 use crate::switch::SWAPPING;
 
-const RATE_HEADINGS: [&str; 8] =
-    ["scenario", "switch", "cores", "ratio", "to the same", "sent", "lost", "swaps seen"];
+const RATE_HEADINGS: [&str; 9] =
+    ["scenario", "switch", "cores", "runs", "ratio", "to the same", "sent", "lost", "swaps seen"];
 
-const LATENCY_HEADINGS: [&str; 9] = [
+const LATENCY_HEADINGS: [&str; 10] = [
     "scenario",
     "load",
     "switch",
@@ -19,15 +19,16 @@ const LATENCY_HEADINGS: [&str; 9] = [
     "max µs",
     "p99.99 µs, guests ran",
     "max µs, guests ran",
+    "due",
     "lost",
 ];
 
 const LEGEND: &str = "\
 Rules replaced while frames flow. to the same: ratio over that of the same switch whose rules stayed.
-sent, lost: frames of all turns at full load. swaps seen: changes of the rules in force that the guests
+lost: frames, of all that were sent or due. swaps seen: changes of the rules in force that the guests
 noticed, of those asked for; one that is overtaken by the next is not. guests ran: only frames on whose
 way the guests' own thread never stood still for more than 20 µs, as it does where what compiles the
-rules must share its core.";
+rules must share its core; when it does, the ring to it may run over, whatever the rules.";
 
 /// Tables and legend, or nothing if no rules were replaced.
 pub fn text(
@@ -37,27 +38,24 @@ pub fn text(
 ) -> Option<String> {
     let (mut rates, mut latencies) = (table(&RATE_HEADINGS), table(&LATENCY_HEADINGS));
     for outcome in outcomes {
-        for (index, entrant) in outcome.entrants.iter().enumerate() {
-            let Some(before) = entrant.name.strip_suffix(SWAPPING).filter(|_| has_swaps(entrant))
-            else {
-                continue;
-            };
-            let of = |name: &str, state: State| {
-                let scenario = &outcome.scenario.name;
-                summaries.iter().find(|one| {
-                    (&one.scenario, one.switch.as_str(), one.state) == (scenario, name, state)
-                })
-            };
+        for swapping in outcome.entrants.iter().filter(|one| one.swaps.is_some()) {
+            let same = swapping.name.strip_suffix(SWAPPING);
             for state in State::ALL {
-                if let Some(summary) = of(&entrant.name, state) {
-                    rates.add_row(rate_row(outcome, index, summary, of(before, state)));
-                }
+                let of = |name: &str| {
+                    let scenario = &outcome.scenario.name;
+                    summaries.iter().find(|one| {
+                        (&one.scenario, one.switch.as_str(), one.state) == (scenario, name, state)
+                    })
+                };
+                let before = same.and_then(of);
+                let rows = [before, of(&swapping.name)].into_iter().flatten();
+                rates.add_rows(rows.map(|one| rate_row(outcome, one, before)));
             }
             let both = latency.iter().filter(|one| {
                 one.scenario == outcome.scenario.name
-                    && (one.switch == before || one.switch == entrant.name)
+                    && (Some(one.switch.as_str()) == same || one.switch == swapping.name)
             });
-            latencies.add_rows(both.map(latency_row));
+            latencies.add_rows(both.map(|one| latency_row(outcome, one)));
         }
     }
     if rates.row_count() == 0 {
@@ -75,15 +73,11 @@ pub fn unseen(outcome: &Outcome) -> impl Iterator<Item = &Entrant> {
     outcome.entrants.iter().filter(|one| one.swaps.is_some_and(|swaps| swaps.seen == 0))
 }
 
-fn has_swaps(entrant: &Entrant) -> bool {
-    entrant.swaps.is_some()
-}
-
 fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header(headings);
-    for column in 4..headings.len() {
+    for column in 3..headings.len() {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -91,19 +85,20 @@ fn table(headings: &[&str]) -> Table {
     table
 }
 
-fn rate_row(
-    outcome: &Outcome,
-    entrant: usize,
-    summary: &Summary,
-    same: Option<&Summary>,
-) -> Vec<String> {
-    let runs = outcome.turns.iter().filter(|turn| turn.entrant == entrant).map(|turn| &turn.run);
-    let (sent, lost) = runs.fold((0, 0), |(sent, lost), run| (sent + run.sent, lost + run.lost));
-    let swaps = outcome.entrants[entrant].swaps;
+/// A switch's rate in one state, beside that of the same switch whose rules stayed.
+fn rate_row(outcome: &Outcome, summary: &Summary, same: Option<&Summary>) -> Vec<String> {
+    let name = |entrant: usize| &outcome.entrants[entrant].name;
+    // Of all states: where frames are lost matters, and not how fast it was then.
+    let turns = outcome.turns.iter().filter(|turn| *name(turn.entrant) == summary.switch);
+    let (sent, lost) =
+        turns.fold((0, 0), |(sent, lost), turn| (sent + turn.run.sent, lost + turn.run.lost));
+    let entrant = outcome.entrants.iter().find(|one| one.name == summary.switch);
+    let swaps = entrant.and_then(|one| one.swaps);
     vec![
         summary.scenario.clone(),
         summary.switch.clone(),
         summary.state.name().to_owned(),
+        summary.runs.to_string(),
         format!("{:.2}", summary.ratio[1]),
         same.map_or_else(String::new, |same| format!("{:.2}", summary.ratio[1] / same.ratio[1])),
         sent.to_string(),
@@ -112,10 +107,18 @@ fn rate_row(
     ]
 }
 
-fn latency_row(summary: &latency::Summary) -> Vec<String> {
+/// A switch's longest latencies under one load and in one state.
+fn latency_row(outcome: &Outcome, summary: &latency::Summary) -> Vec<String> {
     let undisturbed = |of: fn(latency::Undisturbed) -> f64| {
         summary.undisturbed.map_or_else(String::new, |one| micros(of(one)))
     };
+    let turns = outcome.latency.iter().filter(|turn| {
+        outcome.entrants[turn.entrant].name == summary.switch
+            && turn.load == summary.load
+            && State::of(&turn.round_trip_ns) == summary.state
+    });
+    let (due, lost) =
+        turns.fold((0, 0), |(due, lost), turn| (due + turn.run.due, lost + turn.run.lost));
     vec![
         summary.scenario.clone(),
         summary.load.name(),
@@ -125,6 +128,7 @@ fn latency_row(summary: &latency::Summary) -> Vec<String> {
         micros(summary.max_us),
         undisturbed(|one| one.p9999_us),
         undisturbed(|one| one.max_us),
-        format!("{:.2} %", summary.lost * 100.0),
+        due.to_string(),
+        lost.to_string(),
     ]
 }
