@@ -106,8 +106,9 @@ pub struct Entrant {
 pub struct Swaps {
     /// How often other rules were asked for.
     pub ordered: u64,
-    /// How many changes of the rules in force the guests have seen, by frames that only one of two
-    /// sets permits. Where a change comes before the one before it has taken effect, both stay unseen.
+    /// How many changes of the rules in force the guests have seen, at least, by frames that only one of
+    /// three sets permits. Changes between the other two stay unseen, and those that are overtaken by
+    /// the next.
     pub seen: u64,
 }
 

@@ -26,9 +26,10 @@ const LATENCY_HEADINGS: [&str; 10] = [
 const LEGEND: &str = "\
 Rules replaced while frames flow. to the same: ratio over that of the same switch whose rules stayed.
 lost: frames, of all that were sent or due. swaps seen: changes of the rules in force that the guests
-noticed, of those asked for; one that is overtaken by the next is not. guests ran: only frames on whose
-way the guests' own thread never stood still for more than 20 µs, as it does where what compiles the
-rules must share its core; when it does, the ring to it may run over, whatever the rules.";
+noticed, of those asked for: of three sets they can tell one from the others, so two thirds at most, and
+not those that are overtaken by the next. guests ran: only frames on whose way the guests' own thread never
+stood still for more than 20 µs, as it does where what compiles the rules must share its core; when it
+does, the ring to it may run over, whatever the rules.";
 
 /// Tables and legend, or nothing if no rules were replaced.
 pub fn text(

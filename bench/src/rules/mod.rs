@@ -14,8 +14,8 @@ use crate::scenario::Scenario;
 
 /// The seed of the set that is in force when a switch starts.
 pub const FIRST_SEED: u64 = 1;
-/// The seed of the set that takes turns with it, where sets are swapped.
-pub const SECOND_SEED: u64 = 2;
+/// The seeds of all sets that take turns, where sets are swapped.
+pub const SEEDS: [u64; 3] = [FIRST_SEED, 2, 3];
 
 /// Ports of UDP or TCP, from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +94,7 @@ impl Policy {
             0 | 1 => {
                 let mut policy = generate::policy(seed, peer(1 - port), scenario.rules as usize);
                 if scenario.swaps && port == 0 && seed == FIRST_SEED {
-                    // Only this set lets the probe through, which tells the sets apart.
+                    // Only this set lets the probe through, which tells it from the others.
                     let remote = Remote::Prefix(Prefix::host(scenario.addresses_of(2).ip(0)));
                     let last = policy.ingress.len() - 1;
                     policy.ingress[last] = Rule { protocol: Protocol::Any, remote };

@@ -61,7 +61,7 @@ fn there_are_as_many_rules_as_asked_for_and_no_two_are_alike() {
                 let distinct: HashSet<_> = rules.iter().collect();
                 assert_eq!(distinct.len(), count as usize);
             }
-            assert_ne!(policy, Policy::of(&scenario, port, SECOND_SEED));
+            assert_ne!(policy, Policy::of(&scenario, port, SEEDS[1]));
         }
     }
 }
@@ -87,7 +87,7 @@ fn a_single_flow_is_permitted_by_the_middle_rule_alone() {
 fn random_flows_are_permitted_by_many_rules() {
     let sets = Sets::of_rules();
     let scenario = scenario(1_000);
-    let policies = [0, 1].map(|port| Policy::of(&scenario, port, SECOND_SEED));
+    let policies = [0, 1].map(|port| Policy::of(&scenario, port, SEEDS[1]));
     let addresses = [0, 1].map(|port| scenario.addresses_of(port));
     let stream = Stream::new(1, &[64], 1 << 20, addresses[0], addresses[1]).scattered();
     let mut used = [HashSet::new(), HashSet::new()];
@@ -162,13 +162,13 @@ fn remotes_have_all_lengths_and_kinds_and_protocols_too() {
 }
 
 #[test]
-fn only_the_first_of_two_sets_lets_the_probe_through() {
+fn only_the_first_of_the_sets_lets_the_probe_through() {
     let standard = Scenario::standard();
     let scenario = standard.iter().find(|one| one.swaps).expect("a scenario that swaps");
     let sets = Sets::of_rules();
     let probe = Seen { remote: scenario.addresses_of(2).ip(0), port: 0x4000 };
     let peer = scenario.addresses_of(1);
-    for (seed, passes) in [(FIRST_SEED, true), (SECOND_SEED, false)] {
+    for (seed, passes) in SEEDS.into_iter().zip([true, false, false]) {
         let policy = Policy::of(scenario, 0, seed);
         assert_eq!(!permitting(&policy.ingress, &sets, probe).is_empty(), passes);
         let load = Seen { remote: peer.ip(0), port: 0x4000 };

@@ -1,6 +1,9 @@
 //! Replaces a port's rules again and again while frames flow.
 //!
-//! The two sets are written beforehand; a swap is a link and a rename, so that it takes next to
+//! The next set is one of the others by lot: a switch that only looks at every second swap, as it has
+//! not done with the one before, would find the same set each time if two took turns.
+//!
+//! The sets are written beforehand; a swap is a link and a rename, so that it takes next to
 //! nothing from the generator's core, which is the only one left for it on a small machine.
 
 use std::fs;
@@ -14,7 +17,8 @@ use anyhow::{Context, Result, anyhow};
 
 use super::super::Bed;
 use super::store;
-use crate::rules::{FIRST_SEED, Policy, SECOND_SEED};
+use crate::frame::mix;
+use crate::rules::{Policy, SEEDS};
 use crate::scenario::SWAP_INTERVAL;
 
 /// The port whose rules are replaced: A's, which frames leave by.
@@ -23,21 +27,21 @@ const PORT: u16 = 0;
 /// Swaps while it runs. Dropping it ends that.
 #[derive(Debug)]
 pub struct Swapper {
-    sets: [PathBuf; 2],
+    sets: [PathBuf; 3],
     /// Where a link waits to take the group's place.
     next: PathBuf,
     group: PathBuf,
-    /// Swaps so far; the group is `sets[swaps % 2]`.
+    /// Swaps so far; [`set_after`] tells which set the group is.
     swaps: Arc<AtomicU64>,
     /// The thread, and what ends it when dropped.
     running: Option<(Sender<()>, JoinHandle<Result<()>>)>,
 }
 
 impl Swapper {
-    /// Writes both sets and makes the first the group; the store's other files must be there.
+    /// Writes all sets and makes the first the group; the store's other files must be there.
     pub fn prepare(bed: &Bed<'_>) -> Result<Self> {
-        let sets = ["set0.json", "set1.json"].map(|name| bed.directory.join(name));
-        for (path, seed) in sets.iter().zip([FIRST_SEED, SECOND_SEED]) {
+        let sets = [0, 1, 2].map(|set| bed.directory.join(format!("set{set}.json")));
+        for (path, seed) in sets.iter().zip(SEEDS) {
             let value = store::group(&Policy::of(bed.scenario, PORT, seed));
             fs::write(path, value.to_string())
                 .with_context(|| format!("writing {}", path.display()))?;
@@ -53,9 +57,11 @@ impl Swapper {
         let (sets, next, group) = (self.sets.clone(), self.next.clone(), self.group.clone());
         let swaps = Arc::clone(&self.swaps);
         let swap = move || -> Result<()> {
+            let mut set = set_after(swaps.load(Ordering::Relaxed));
             while stopped.recv_timeout(SWAP_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let count = swaps.load(Ordering::Relaxed) + 1;
-                put_in_place(&sets[count as usize % 2], &next, &group)?;
+                set = successor(set, count);
+                put_in_place(&sets[set], &next, &group)?;
                 swaps.store(count, Ordering::Relaxed);
             }
             Ok(())
@@ -84,6 +90,16 @@ impl Drop for Swapper {
             eprintln!("replacing rules failed: {error:#}");
         }
     }
+}
+
+/// Which set the group is after so many swaps.
+pub fn set_after(swaps: u64) -> usize {
+    (1..=swaps).fold(0, successor)
+}
+
+/// Which set follows another by the swap of that number: one of the other two.
+fn successor(set: usize, swap: u64) -> usize {
+    (set + 1 + (mix(swap) & 1) as usize) % SEEDS.len()
 }
 
 fn put_in_place(set: &Path, next: &Path, group: &Path) -> Result<()> {

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::store::NETWORK;
-use super::swap::Swapper;
+use super::swap::{Swapper, set_after};
 use super::*;
 use crate::machine::Cores;
-use crate::rules::{FIRST_SEED, Policy, SECOND_SEED};
+use crate::rules::{Policy, SEEDS};
 
 fn with_bed(scenario: &Scenario, check: impl FnOnce(&Bed<'_>)) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -144,16 +144,29 @@ fn sets_take_turns_until_they_are_told_to_stop() {
         store::write(bed).expect("a directory that can be written");
         let mut swapper = Swapper::prepare(bed).expect("a directory that can be written");
         let value = |seed: u64| store::group(&Policy::of(&scenario, 0, seed));
-        assert_eq!(group(bed, 0), value(FIRST_SEED));
-        assert_ne!(value(FIRST_SEED), value(SECOND_SEED));
+        assert_eq!(group(bed, 0), value(SEEDS[0]));
+        assert_ne!(value(SEEDS[0]), value(SEEDS[1]));
         swapper.start().expect("a thread");
         while swapper.swaps() < 3 {
             std::thread::yield_now();
         }
         swapper.stop().expect("a directory that can be written");
         let swaps = swapper.swaps();
-        assert_eq!(group(bed, 0), value([FIRST_SEED, SECOND_SEED][swaps as usize % 2]));
+        assert_eq!(group(bed, 0), value(SEEDS[set_after(swaps)]));
         std::thread::sleep(crate::scenario::SWAP_INTERVAL * 2);
         assert_eq!(swapper.swaps(), swaps);
     });
+}
+
+#[test]
+fn no_set_follows_itself_and_who_looks_seldom_sees_them_all() {
+    assert!((0..1_000).all(|swaps| set_after(swaps) != set_after(swaps + 1)));
+    for interval in 1..=4 {
+        let mut seen: Vec<_> = (0..30).map(|look| set_after(look * interval)).collect();
+        let changes = seen.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(changes > 10, "every {interval}: {seen:?}");
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [0, 1, 2]);
+    }
 }
