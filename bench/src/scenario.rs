@@ -145,6 +145,7 @@ impl Scenario {
             Self { port_security: false, ..base("64-insecure", 64) },
             rules("64-rules1k", 1_000),
             rules("64-rules10k", 10_000),
+            Self { flows: 10_000, ..rules("64-rules1k-flows10k", 1_000) },
             Self { random: true, flows, ..rules("64-rules1k-random", 1_000) },
             Self { random: true, flows, ..rules("64-rules10k-random", 10_000) },
             Self { flood: true, ports: 4, ..rules("64-deny", 1_000) },
