@@ -65,11 +65,11 @@ impl Plan {
     fn for_scenario(&self, scenario: &Scenario) -> Self {
         let mut plan = self.clone();
         if scenario.swaps {
-            let measured = SWAP_INTERVAL * 10;
+            let measured = SWAP_INTERVAL * 5;
             plan.span = Span { measured, ..plan.span };
             plan.latency_span = Span { measured, ..plan.latency_span };
-            plan.rounds = plan.rounds.min(5);
-            plan.latency_rounds = plan.latency_rounds.min(3);
+            plan.rounds = plan.rounds.min(8);
+            plan.latency_rounds = plan.latency_rounds.min(4);
         }
         plan
     }
