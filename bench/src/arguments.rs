@@ -9,7 +9,7 @@ use crate::contest::Plan;
 use crate::guest::Pages;
 use crate::machine::Cores;
 use crate::scenario::Scenario;
-use crate::switch::{Contender, OVS, VIADUCT};
+use crate::switch::{Contender, OVS, OVS_CONNTRACK, OVS_RULES, VIADUCT};
 
 /// The scenarios in which latency is measured where none is named: half a minute each.
 const LATENCY_SCENARIOS: [&str; 2] = ["64", "1500"];
@@ -48,8 +48,9 @@ pub struct Arguments {
     pub from: Option<PathBuf>,
 
     /// A switch to compare with testpmd; may be repeated. NAME=PATH is the Viaduct in that program,
-    /// so that several can be compared. Without, `copy`, and `viaduct` and `ovs` if their programs
-    /// are given.
+    /// so that several can be compared. Without, `copy`, and `viaduct`, `ovs`, `ovs-rules` and
+    /// `ovs-conntrack` if their programs are given; the last two stand in for `ovs` in scenarios with
+    /// rules.
     #[arg(long, value_name = "NAME[=PATH]")]
     pub switch: Vec<String>,
 
@@ -89,9 +90,17 @@ pub struct Arguments {
     #[arg(long, value_name = "NUMBER")]
     pub flows: Option<u32>,
 
-    /// … the number of MAC addresses of each guest.
+    /// … the number of MAC addresses of each guest; more than one exclude port security.
     #[arg(long, value_name = "NUMBER")]
     pub addresses: Option<u32>,
+
+    /// … the number of rules in each direction at each busy port.
+    #[arg(long, value_name = "NUMBER")]
+    pub rules: Option<u32>,
+
+    /// … IP addresses and ports of each flow drawn at random.
+    #[arg(long)]
+    pub random: bool,
 
     /// … both guests send.
     #[arg(long)]
@@ -153,7 +162,8 @@ impl Arguments {
         if contenders.is_empty() {
             contenders.push("copy".to_owned());
             contenders.extend(self.viaduct.as_ref().map(|_| VIADUCT.to_owned()));
-            contenders.extend(self.ovs.as_ref().map(|_| OVS.to_owned()));
+            let peers = [OVS, OVS_RULES, OVS_CONNTRACK].map(str::to_owned);
+            contenders.extend(peers.into_iter().filter(|_| self.ovs.is_some()));
         }
         let contenders = contenders
             .iter()
@@ -180,6 +190,9 @@ impl Arguments {
             // Each address needs a flow to be seen.
             flows: self.flows.unwrap_or(base.flows.max(addresses)),
             addresses,
+            port_security: addresses == 1,
+            rules: self.rules.unwrap_or(base.rules),
+            random: self.random,
             both_ways: self.both_ways,
             burst: self.burst.unwrap_or(base.burst),
             ports: self.ports.unwrap_or(base.ports),
@@ -192,6 +205,8 @@ impl Arguments {
             || self.imix
             || self.flows.is_some()
             || self.addresses.is_some()
+            || self.rules.is_some()
+            || self.random
             || self.both_ways
             || self.burst.is_some()
             || self.ports.is_some()
@@ -246,6 +261,9 @@ mod tests {
     fn addresses_bring_their_flows() {
         let scenarios = parse(&["--addresses", "50"]).scenarios().expect("possible");
         assert_eq!((scenarios[0].addresses, scenarios[0].flows), (50, 50));
+        assert!(!scenarios[0].port_security);
+        let scenarios = parse(&["--rules", "500", "--random"]).scenarios().expect("possible");
+        assert!(scenarios[0].port_security && scenarios[0].random && scenarios[0].rules == 500);
     }
 
     #[test]
@@ -258,7 +276,8 @@ mod tests {
         assert_eq!(named.expect("three names"), ["old", "copy", "new"]);
         assert_eq!(switches(&["--viaduct", "/a"]).expect("the default"), ["copy", "viaduct"]);
         let all = switches(&["--viaduct", "/a", "--ovs", "/"]);
-        assert_eq!(all.expect("the default"), ["copy", "viaduct", "ovs"]);
+        let expected = ["copy", "viaduct", "ovs", "ovs-rules", "ovs-conntrack"];
+        assert_eq!(all.expect("the default"), expected);
         assert!(switches(&["--switch", "ovs"]).is_err());
         let both = switches(&["--viaduct", "/a", "--switch", "viaduct", "--switch", "old=/b"]);
         assert_eq!(both.expect("two names"), ["viaduct", "old"]);

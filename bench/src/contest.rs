@@ -17,8 +17,8 @@ use crate::generator::{Generator, Run, Span};
 use crate::guest::Pages;
 use crate::latency::{self, Capacities, Load, Whose};
 use crate::machine::Cores;
-use crate::outcome::{Entrant, Outcome, State, Turn};
-use crate::scenario::{Guests, Scenario};
+use crate::outcome::{Entrant, Outcome, State, Swaps, Turn};
+use crate::scenario::{Guests, SWAP_INTERVAL, Scenario};
 use crate::switch::{Bed, Contender, Switch, Testpmd};
 
 /// How often in a scenario, and for how long, both cores sleep to be moved closer to each other.
@@ -59,15 +59,29 @@ impl Plan {
         let span = Span { settle: Duration::from_millis(20), measured: Duration::from_millis(60) };
         Self { contenders, rounds: 3, span, latency_rounds: 2, latency_span: span, cores, pages }
     }
+
+    /// The plan for one scenario: where rules are replaced under way, fewer turns that are so long that
+    /// this happens several times in each.
+    fn for_scenario(&self, scenario: &Scenario) -> Self {
+        let mut plan = self.clone();
+        if scenario.swaps {
+            let measured = SWAP_INTERVAL * 5;
+            plan.span = Span { measured, ..plan.span };
+            plan.latency_span = Span { measured, ..plan.latency_span };
+            plan.rounds = plan.rounds.min(8);
+            plan.latency_rounds = plan.latency_rounds.min(4);
+        }
+        plan
+    }
 }
 
 /// Measures one scenario, the switches' latency included if that is wanted.
 pub fn hold(scenario: &Scenario, plan: &Plan, with_latency: bool) -> Result<Outcome> {
+    let plan = &plan.for_scenario(scenario);
     let generator = Generator::new(scenario);
     let mut stages = vec![Stage::set(Box::new(Testpmd::new()), scenario, plan, &generator)?];
     for contender in &plan.contenders {
-        let switch = contender.switch();
-        if switch.has_path(scenario) {
+        for switch in contender.switches(scenario) {
             stages.push(Stage::set(switch, scenario, plan, &generator)?);
         }
     }
@@ -273,6 +287,10 @@ impl Stage {
             huge_pages: self.guests.all().all(|guest| guest.memory().is_huge()),
             faults: self.guests.faults(),
             stalls_seconds: self.stalls_seconds.clone(),
+            swaps: self
+                .switch
+                .swaps()
+                .map(|ordered| Swaps { ordered, seen: 2 * self.guests.a.judge.probe_stops() }),
         }
     }
 }

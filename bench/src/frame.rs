@@ -9,6 +9,10 @@
 //! Addresses and ports are functions of the flow's number, nothing is stored per flow: a table of
 //! 100 000 flows would make the generator's caches part of the measurement.
 
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
 use crate::segment;
 
 /// The first 64 bytes of a frame, as eight words in memory order (little-endian values).
@@ -20,8 +24,11 @@ pub const HEAD_BYTES: usize = 64;
 /// The longest frame, so that 16 bits hold its length and IPv4's.
 pub const LONGEST_FRAME: usize = 65_535;
 
-/// The most addresses of one guest: the room of its prefix, 10.x.0.0/15.
+/// The most addresses of one guest: the room of its prefix, a /15 within 10.0.0.0/8.
 pub const MOST_ADDRESSES: u32 = 1 << 17;
+
+/// The UDP ports of all frames, above those that firmware and well-known services listen on.
+pub const PORTS: RangeInclusive<u16> = 0x4000..=0x7fff;
 
 const ETHERNET_HEADER_BYTES: u16 = 14;
 const IPV4_HEADER_BYTES: u16 = 20;
@@ -55,10 +62,52 @@ impl Addresses {
         10 << 24 | u32::from(self.guest) << 17 | index
     }
 
+    /// The guest's own prefix, in which all addresses lie that it could have.
+    pub fn prefix(&self) -> Prefix {
+        Prefix { address: self.ip(0), length: 32 - MOST_ADDRESSES.ilog2() as u8 }
+    }
+
     /// Which address a flow uses.
     #[inline(always)]
     fn index(&self, flow: u32) -> u32 {
         if self.count == 1 { 0 } else { flow % self.count }
+    }
+}
+
+/// A range of IPv4 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix {
+    /// The first, whose bits after the prefix are zero.
+    pub address: u32,
+    /// Bits that all have in common, 0 to 32.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// The prefix of that length that an address lies in.
+    pub fn around(address: u32, length: u8) -> Self {
+        Self { address: address & Self::mask(length), length }
+    }
+
+    /// A single address.
+    pub fn host(address: u32) -> Self {
+        Self { address, length: 32 }
+    }
+
+    /// Whether there is an address in both, which is so if one lies in the other.
+    pub fn meets(self, other: Self) -> bool {
+        let common = Self::mask(self.length.min(other.length));
+        (self.address ^ other.address) & common == 0
+    }
+
+    fn mask(length: u8) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", Ipv4Addr::from_bits(self.address), self.length)
     }
 }
 
@@ -86,6 +135,8 @@ pub struct Stream {
     templates: Box<[[u64; 5]]>,
     /// Whether a side has more than one address, so that the template does not always hold.
     varies: bool,
+    /// See [`Self::scattered`].
+    scattered: bool,
     /// Whether the frames are TCP segments to be cut by somebody else, if at all.
     segments: bool,
     /// See [`Self::with_short_sums`].
@@ -117,6 +168,7 @@ impl Stream {
             destination,
             templates: Box::default(),
             varies,
+            scattered: false,
             segments: false,
             short_sums: false,
         };
@@ -128,6 +180,13 @@ impl Stream {
         Self { segments: true, ..self }.with_templates()
     }
 
+    /// The same datagrams with IP addresses and ports that are as good as random: each flow's are
+    /// drawn from all that the guests' prefixes hold, and from all ports.
+    pub fn scattered(self) -> Self {
+        assert!(!self.segments, "segments have ports by which they are known");
+        Self { varies: true, scattered: true, ..self }
+    }
+
     /// The same segments with a pseudo-header's sum that leaves the length out, as network cards
     /// want it (virtio wants it in).
     pub fn with_short_sums(self) -> Self {
@@ -136,8 +195,8 @@ impl Stream {
 
     fn with_templates(self) -> Self {
         let headers = |size: &usize| match self.segments {
-            true => self.headers::<true>(*size, 0),
-            false => self.headers::<false>(*size, 0),
+            true => self.headers::<true>(*size, 0, [0; 2]),
+            false => self.headers::<false>(*size, 0, [0; 2]),
         };
         let templates = self.sizes.iter().map(headers).collect();
         Self { templates, ..self }
@@ -189,14 +248,19 @@ impl Stream {
     #[inline(always)]
     pub fn head<const SEGMENTS: bool>(&self, stamp: Stamp) -> Head {
         let Stamp { sequence, flow, slot } = stamp;
+        let mut ports = flow;
         let [word0, word1, word2, word3, word4] = if self.varies {
-            self.headers::<SEGMENTS>(self.frame_bytes(sequence), flow)
+            let mut hosts = [self.source.index(flow), self.destination.index(flow)];
+            if self.scattered {
+                (hosts, ports) = scatter(flow);
+            }
+            self.headers::<SEGMENTS>(self.frame_bytes(sequence), flow, hosts)
         } else {
             self.templates[self.turn(sequence)]
         };
-        // 14 bits each, above the ports that firmware and well-known services listen on.
-        let source_port = u64::from((0x4000 | flow as u16 & 0x3fff).swap_bytes());
-        let destination_port = u64::from((0x4000 | (flow >> 14) as u16 & 0x3fff).swap_bytes());
+        // 14 bits each: [`PORTS`].
+        let source_port = u64::from((0x4000 | ports as u16 & 0x3fff).swap_bytes());
+        let destination_port = u64::from((0x4000 | (ports >> 14) as u16 & 0x3fff).swap_bytes());
         let word4 = word4 | source_port << 16 | destination_port << 32;
         let [word4, word5, word6] = if SEGMENTS {
             let headers = ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES;
@@ -229,14 +293,20 @@ impl Stream {
         }
     }
 
-    /// The first 40 bytes of a flow's frames, but for the ports: Ethernet, IPv4, UDP's length.
+    /// The first 40 bytes of a flow's frames, but for the ports: Ethernet, IPv4 from and to the
+    /// addresses of those indices, UDP's length.
     #[inline(always)]
-    fn headers<const SEGMENTS: bool>(&self, frame_bytes: usize, flow: u32) -> [u64; 5] {
+    fn headers<const SEGMENTS: bool>(
+        &self,
+        frame_bytes: usize,
+        flow: u32,
+        hosts: [u32; 2],
+    ) -> [u64; 5] {
         let Self { source, destination, .. } = self;
         let (from, to) = (source.index(flow), destination.index(flow));
         let destination_mac = (destination.mac(to) << 16).swap_bytes();
         let source_mac = (source.mac(from) << 16).swap_bytes();
-        let (source_ip, destination_ip) = (source.ip(from), destination.ip(to));
+        let (source_ip, destination_ip) = (source.ip(hosts[0]), destination.ip(hosts[1]));
         let total = frame_bytes as u16 - ETHERNET_HEADER_BYTES;
         let udp = u64::from((total - IPV4_HEADER_BYTES).swap_bytes());
         let (protocol, length) =
@@ -275,151 +345,21 @@ fn header_checksum(total: u16, protocol: u8, source_ip: u32, destination_ip: u32
     !(sum as u16)
 }
 
+/// The indices of a scattered flow's addresses, and 28 bits of ports.
+#[inline(always)]
+fn scatter(flow: u32) -> ([u32; 2], u32) {
+    let word = mix(u64::from(flow));
+    let host = |shift: u32| (word >> shift) as u32 & (MOST_ADDRESSES - 1);
+    ([host(0), host(17)], (word >> 34) as u32 & 0x0fff_ffff)
+}
+
 /// A bijection that spreads every bit over the word (the finaliser of splitmix64).
 #[inline(always)]
-fn mix(value: u64) -> u64 {
+pub fn mix(value: u64) -> u64 {
     let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ value >> 31
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes(head: &Head) -> Vec<u8> {
-        head.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
-
-    fn stream(frame_bytes: usize) -> Stream {
-        Stream::new(7, &[frame_bytes], 100_000, Addresses::new(1, 10_000), Addresses::new(2, 3))
-    }
-
-    /// The MAC address that a guest's index has, spelled byte by byte.
-    fn mac(guest: u8, index: u32) -> [u8; 6] {
-        let index = index.to_be_bytes();
-        [2, guest, index[0], index[1], index[2], index[3]]
-    }
-
-    /// The halfword sum of a right IPv4 header is all ones, by RFC 1071.
-    fn header_sum(header: &[u8]) -> u16 {
-        let mut sum: u32 =
-            header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        sum as u16
-    }
-
-    #[test]
-    fn a_head_is_a_well_formed_frame() {
-        for (size, flow) in [(64, 0), (512, 1), (1500, 54_321), (9000, 99_999)] {
-            let head = stream(size).head::<false>(Stamp { sequence: 1 << 40, flow, slot: 1023 });
-            let bytes = bytes(&head);
-            assert_eq!(bytes[0..6], mac(2, flow % 3));
-            assert_eq!(bytes[6..12], mac(1, flow % 10_000));
-            assert_eq!(bytes[12..16], [0x08, 0x00, 0x45, 0x00]);
-            assert_eq!(usize::from(u16::from_be_bytes([bytes[16], bytes[17]])), size - 14);
-            assert_eq!(bytes[18..24], [0, 0, 0x40, 0, 64, 17]);
-            assert_eq!(header_sum(&bytes[14..34]), 0xffff, "header checksum at {size} B");
-            let source = u32::from_be_bytes([bytes[26], bytes[27], bytes[28], bytes[29]]);
-            let destination = u32::from_be_bytes([bytes[30], bytes[31], bytes[32], bytes[33]]);
-            assert_eq!(source, 0x0a02_0000 + flow % 10_000);
-            assert_eq!(destination, 0x0a04_0000 + flow % 3);
-            assert_eq!(u16::from_be_bytes([bytes[34], bytes[35]]), 0x4000 | flow as u16 & 0x3fff);
-            assert_eq!(u32::from(u16::from_be_bytes([bytes[36], bytes[37]])), 0x4000 | flow >> 14);
-            assert_eq!(usize::from(u16::from_be_bytes([bytes[38], bytes[39]])), size - 34);
-        }
-    }
-
-    #[test]
-    fn lengths_take_turns() {
-        let (one, two) = (Addresses::new(1, 1), Addresses::new(2, 1));
-        let stream = Stream::new(7, &[64, 1514, 590], 2, one, two);
-        assert_eq!(stream.longest_frame(), 1514);
-        for (sequence, size) in [(0, 64), (1, 1514), (2, 590), (3, 64), (3_000_001, 1514)] {
-            assert_eq!(stream.frame_bytes(sequence), size);
-            let bytes = bytes(&stream.head::<false>(Stamp { sequence, flow: 0, slot: 0 }));
-            assert_eq!(usize::from(u16::from_be_bytes([bytes[16], bytes[17]])), size - 14);
-            assert_eq!(header_sum(&bytes[14..34]), 0xffff);
-        }
-    }
-
-    #[test]
-    fn the_stamp_comes_back() {
-        let stamp = Stamp { sequence: 0x0123_4567_89ab_cdef, flow: 99_999, slot: 0xbeef };
-        assert_eq!(Stream::claimed::<false>(&stream(64).head::<false>(stamp)), stamp);
-        let segments = stream(64).of_segments();
-        assert_eq!(Stream::claimed::<true>(&segments.head::<true>(stamp)), stamp);
-    }
-
-    #[test]
-    fn a_segments_head_is_a_well_formed_frame_with_a_partial_checksum() {
-        for (size, flow) in [(64_294, 0), (65_535, 54_321), (1514, 99_999)] {
-            let head = stream(size).of_segments().head::<true>(Stamp {
-                sequence: u64::MAX - 5,
-                flow,
-                slot: 7,
-            });
-            let bytes = bytes(&head);
-            assert_eq!(bytes[0..6], mac(2, flow % 3));
-            assert_eq!(usize::from(u16::from_be_bytes([bytes[16], bytes[17]])), size - 14);
-            assert_eq!(bytes[23], 6);
-            assert_eq!(header_sum(&bytes[14..34]), 0xffff, "header checksum at {size} B");
-            assert_eq!(u16::from_be_bytes([bytes[34], bytes[35]]), 0x4000 | flow as u16 & 0x3fff);
-            assert_eq!(u32::from(u16::from_be_bytes([bytes[36], bytes[37]])), 0x4000 | flow >> 14);
-            assert_eq!(bytes[46..50], [0x50, 0x10, 0xff, 0xff]);
-            let length = (size as u16 - 34).to_be_bytes();
-            let pseudo_header = [&bytes[26..34], &[0, 6], &length].concat();
-            assert_eq!(
-                u16::from_be_bytes([bytes[50], bytes[51]]),
-                header_sum(&pseudo_header),
-                "pseudo-header at {size} B"
-            );
-            assert_eq!(bytes[52..54], [0, 0], "no urgent data");
-            let short = stream(size).of_segments().with_short_sums();
-            let short =
-                self::bytes(&short.head::<true>(Stamp { sequence: u64::MAX - 5, flow, slot: 7 }));
-            let sum = header_sum(&pseudo_header[..10]);
-            assert_eq!(u16::from_be_bytes([short[50], short[51]]), sum, "without the length");
-            assert_eq!((&short[..50], &short[52..]), (&bytes[..50], &bytes[52..]));
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_shows() {
-        let (plain, segments) = (stream(64), stream(64).of_segments());
-        let stamp = Stamp { sequence: 12_345, flow: 345, slot: 6 };
-        for bit in 0..512 {
-            let flipped = |mut head: Head| {
-                head[bit / 64] ^= 1 << (bit % 64);
-                head
-            };
-            let wrong = flipped(plain.head::<false>(stamp));
-            assert_ne!(wrong, plain.head::<false>(Stream::claimed::<false>(&wrong)), "bit {bit}");
-            let wrong = flipped(segments.head::<true>(stamp));
-            assert_ne!(wrong, segments.head::<true>(Stream::claimed::<true>(&wrong)), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn streams_and_runs_disown_each_others_frames() {
-        let stamp = Stamp { sequence: 5, flow: 5, slot: 5 };
-        let (one, two) = (Addresses::new(1, 1), Addresses::new(2, 1));
-        let there = Stream::new(1, &[64], 10, one, two);
-        assert!(there.owns(&there.head::<false>(stamp)));
-        assert!(!there.owns(&Stream::new(1, &[64], 10, two, one).head::<false>(stamp)));
-        assert!(!there.owns(&Stream::new(2, &[64], 10, one, two).head::<false>(stamp)));
-    }
-
-    #[test]
-    fn bodies_differ_by_slot_and_repeat_exactly() {
-        let stream = stream(1500);
-        let (mut first, mut again, mut other) = ([0; 1436], [0; 1436], [0; 1436]);
-        stream.body(1, &mut first);
-        stream.body(1, &mut again);
-        stream.body(2, &mut other);
-        assert_eq!(first, again);
-        assert!(first.chunks(8).zip(other.chunks(8)).all(|(one, two)| one != two));
-    }
-}
+mod tests;

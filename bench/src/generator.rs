@@ -30,6 +30,10 @@ const BYSTANDER_INTERVAL: u32 = 32;
 const WARM_UP_GAP: Duration = Duration::from_micros(50);
 /// The share of the frames that has to arrive at the warm-up's rate.
 const LEARNT: f64 = 0.9;
+/// The most frames of a pass: enough for each address that a guest can have.
+const PASS_MOST: u32 = 1 << 17;
+/// How long a pass of random flows may take.
+const RANDOM_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a switch may take from its start to the first frame delivered.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long frames may be under way after the last was sent before they count as lost.
@@ -49,7 +53,8 @@ pub struct Span {
 /// What one run gave.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
-    /// Million frames delivered a second: the median window's rate, both directions together.
+    /// Million frames delivered a second: the median window's rate, both directions together. Where
+    /// flows are random and most windows are empty, the mean.
     pub mpps: f64,
     /// The lower and upper quartile of the windows' rates.
     pub mpps_quartiles: [f64; 2],
@@ -76,6 +81,8 @@ pub struct Run {
 pub struct Generator {
     clock: Clock,
     both_ways: bool,
+    /// Whether flows are random, so that there is nothing to learn that would help later.
+    random: bool,
     /// Frames that a guest sends at once.
     burst: usize,
 }
@@ -83,8 +90,8 @@ pub struct Generator {
 impl Generator {
     /// A generator for the calling thread, which should be bound to a core.
     pub fn new(scenario: &Scenario) -> Self {
-        let Scenario { both_ways, burst, .. } = *scenario;
-        Self { clock: Clock::of_machine(), both_ways, burst: usize::from(burst) }
+        let Scenario { both_ways, random, burst, .. } = *scenario;
+        Self { clock: Clock::of_machine(), both_ways, random, burst: usize::from(burst) }
     }
 
     /// Whether both guests send.
@@ -98,7 +105,8 @@ impl Generator {
     }
 
     /// Waits until the switch forwards both ways, then sends every flow each way, the answers after
-    /// the questions, twice or until nearly all arrive, so that a switch that learns has learnt.
+    /// the questions, twice or until nearly all arrive, so that a switch that learns has learnt. Random
+    /// flows are not awaited: a switch that can only learn them one by one would do so for ever.
     pub fn warm_up(&self, guests: &mut Guests) -> Result<()> {
         self.await_forwarding(&mut guests.a, &mut guests.b).context("from A to B")?;
         self.await_forwarding(&mut guests.b, &mut guests.a).context("from B to A")?;
@@ -107,7 +115,7 @@ impl Generator {
         for round in 0.. {
             let there = self.pass(&mut guests.a, &mut guests.b)?;
             let back = self.pass(&mut guests.b, &mut guests.a)?;
-            if round > 0 && there.min(back) >= LEARNT {
+            if round > 0 && (self.random || there.min(back) >= LEARNT) {
                 break;
             }
             ensure!(
@@ -116,6 +124,10 @@ impl Generator {
                 there * 100.0,
                 back * 100.0
             );
+        }
+        if guests.floods {
+            // Its target is not known yet; what goes to an unknown address would go to everybody.
+            guests.bystanders[1].send(1);
         }
         self.drain(guests)
     }
@@ -131,8 +143,14 @@ impl Generator {
         let waited = machine::waited_seconds() - waited_before;
         self.drain(guests)?;
         let after = Totals::of(guests);
-        let [low, median, high] = quartiles(load.window_rates)
+        let mean = load.window_rates.iter().sum::<f64>() / load.window_rates.len().max(1) as f64;
+        let [low, mut median, high] = quartiles(load.window_rates)
             .context("the run was too short for a single window: give it more time")?;
+        if self.random && median == 0.0 {
+            // A switch that takes a slow path for each of them delivers less than a frame a window,
+            // which is not the same as one that stands still.
+            median = mean;
+        }
         Ok(Run {
             mpps: median / 1e6,
             mpps_quartiles: [low / 1e6, high / 1e6],
@@ -176,6 +194,9 @@ impl Generator {
                 work += offer(&mut guests.b, self.burst);
                 work += guests.a.receive(RECEIVE_BURST);
             }
+            if guests.floods {
+                work += flood(guests, self.burst);
+            }
             if work > 0 {
                 idle_since = 0;
             } else {
@@ -197,6 +218,9 @@ impl Generator {
                 guests.a.receive(RECEIVE_BURST);
                 for guest in &mut guests.bystanders {
                     guest.receive(RECEIVE_BURST);
+                }
+                if guests.probes {
+                    probe(guests);
                 }
             }
             now = self.clock.now();
@@ -235,14 +259,18 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends every flow once, slowly. Returns the share that arrived.
+    /// Sends every flow once, slowly, or the first [`PASS_MOST`] of them. Returns the share that arrived.
     fn pass(&self, from: &mut Guest, to: &mut Guest) -> Result<f64> {
         let (sent, arrived) = (from.sender.sent(), to.judge.arrived());
-        let frames = u64::from(from.sender.flows()).max(256);
+        let frames = u64::from(from.sender.flows().clamp(256, PASS_MOST));
         // A hundred times what it takes at the warm-up's own pace.
-        let deadline = Instant::now() + READY_TIMEOUT + WARM_UP_GAP * (frames * 3) as u32;
+        let patience = READY_TIMEOUT + WARM_UP_GAP * (frames * 3) as u32;
+        let deadline = Instant::now() + if self.random { RANDOM_TIMEOUT } else { patience };
         while from.sender.sent() < sent + frames {
             machine::check_interrupt()?;
+            if self.random && Instant::now() > deadline {
+                break;
+            }
             ensure!(
                 Instant::now() < deadline,
                 "after {} frames the switch takes no more",
@@ -262,7 +290,7 @@ impl Generator {
                 last = Instant::now();
             }
         }
-        Ok((to.judge.arrived() - arrived) as f64 / (from.sender.sent() - sent) as f64)
+        Ok((to.judge.arrived() - arrived) as f64 / (from.sender.sent() - sent).max(1) as f64)
     }
 
     /// Receives until nothing comes any more, so that the next run begins with empty rings.
@@ -329,6 +357,23 @@ fn offer(guest: &mut Guest, burst: usize) -> usize {
         return reclaimed;
     }
     reclaimed + guest.send(burst)
+}
+
+/// The first bystander sends what the second's rules drop. Apart from [`offer`], as the loop is fast
+/// when it is small.
+#[cold]
+#[inline(never)]
+pub fn flood(guests: &mut Guests, burst: usize) -> usize {
+    offer(&mut guests.bystanders[0], burst)
+}
+
+/// The first bystander sends a frame to A, whose rules let it through or not.
+#[cold]
+#[inline(never)]
+pub fn probe(guests: &mut Guests) {
+    let prober = &mut guests.bystanders[0];
+    prober.transmit.reclaim();
+    prober.send(1);
 }
 
 fn arrived(guests: &Guests) -> u64 {

@@ -18,8 +18,10 @@ mod machine;
 mod outcome;
 mod plot;
 mod report;
+mod rules;
 mod scenario;
 mod segment;
+mod swap;
 mod switch;
 mod tracker;
 
@@ -47,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
         println!("{}", report::list(&Scenario::standard(), &Scenario::quick()));
         println!("\nswitches: {}", switch::CONTENDERS.join(", "));
+        println!("only in scenarios with rules: {}", switch::WITH_RULES_ONLY.join(", "));
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(from), Some(svg)) = (&arguments.from, &arguments.svg) {

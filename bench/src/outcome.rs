@@ -97,6 +97,19 @@ pub struct Entrant {
     /// Turns in which hardly anything was delivered, which were repeated: for each, how long after
     /// it the next frame came.
     pub stalls_seconds: Vec<f64>,
+    /// How often its rules were replaced, if that was measured of it.
+    pub swaps: Option<Swaps>,
+}
+
+/// Replacements of rules under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Swaps {
+    /// How often other rules were asked for.
+    pub ordered: u64,
+    /// How many changes of the rules in force the guests have seen, at least, by frames that only one of
+    /// three sets permits. Changes between the other two stay unseen, and those that are overtaken by
+    /// the next.
+    pub seen: u64,
 }
 
 /// A switch's run.
@@ -251,6 +264,7 @@ mod tests {
             huge_pages: true,
             faults: Faults::default(),
             stalls_seconds: Vec::new(),
+            swaps: None,
         });
         let (scenario, entrants) = (Scenario::one_way("s", 64), entrants.to_vec());
         Outcome { scenario, entrants, turns, latency: Vec::new() }

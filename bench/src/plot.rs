@@ -58,6 +58,7 @@ text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-seri
 .s3 { fill: #8250df; stroke: #8250df; }
 .s4 { fill: #1a7f37; stroke: #1a7f37; }
 .s5 { fill: #bf3989; stroke: #bf3989; }
+.s6 { fill: #0e7c86; stroke: #0e7c86; }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc; }
 .faint { fill: #9198a1; }
@@ -71,10 +72,11 @@ text { fill: #f0f6fc; }
 .s3 { fill: #be8fff; stroke: #be8fff; }
 .s4 { fill: #56d364; stroke: #56d364; }
 .s5 { fill: #ff80c8; stroke: #ff80c8; }
+.s6 { fill: #39c5cf; stroke: #39c5cf; }
 }
 ";
 /// How many of the colours there are.
-const COLOURS: usize = 6;
+const COLOURS: usize = 7;
 
 /// What a dot is drawn from: a part of a [`Summary`], as `--json` holds it.
 #[derive(Clone, Debug, Deserialize)]

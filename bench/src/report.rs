@@ -13,6 +13,7 @@ use crate::latency;
 use crate::machine::Description;
 use crate::outcome::{Entrant, Outcome, REFERENCE, State, Summary};
 use crate::scenario::Scenario;
+use crate::swap;
 
 /// Below this idle share of the generator, its own speed is part of the result.
 pub const GENERATOR_BOUND: f64 = 0.08;
@@ -111,13 +112,18 @@ impl Report {
         if let Some(table) = latency::table(&self.latency) {
             text += &format!("{table}\n");
         }
+        if let Some(tables) = swap::text(&self.outcomes, &self.summaries, &self.latency) {
+            text += &format!("{tables}\n");
+        }
         self.write_circumstances(&mut text);
         text
     }
 
-    /// Whether a switch delivered a frame that it should not have, or could not be measured.
+    /// Whether a switch delivered a frame that it should not have, never had other rules when it was
+    /// told so, or could not be measured.
     pub fn is_bad(&self) -> bool {
-        self.has_faults() || !self.failures.is_empty()
+        let unseen = self.outcomes.iter().any(|outcome| swap::unseen(outcome).next().is_some());
+        self.has_faults() || unseen || !self.failures.is_empty()
     }
 
     fn has_faults(&self) -> bool {
@@ -140,9 +146,12 @@ impl Report {
             self.plan.cores.generator
         );
         let _ = writeln!(text, "command: {}", self.command);
-        if let Some(outcome) = self.outcomes.first() {
-            for entrant in &outcome.entrants {
+        let mut named = Vec::new();
+        for entrant in self.outcomes.iter().flat_map(|outcome| &outcome.entrants) {
+            // In each scenario it was started the same way.
+            if !named.contains(&&entrant.name) {
                 let _ = writeln!(text, "{}: {}", entrant.name, entrant.command);
+                named.push(&entrant.name);
             }
         }
         for note in &self.notes {
@@ -161,6 +170,15 @@ impl Report {
                 if faults.total() > 0 {
                     let _ = writeln!(text, "WRONG: {name} in scenario {scenario}: {faults:?}");
                 }
+            }
+        }
+        for outcome in &self.outcomes {
+            for Entrant { name, .. } in swap::unseen(outcome) {
+                let scenario = &outcome.scenario.name;
+                let _ = writeln!(
+                    text,
+                    "NOT SWAPPED: {name} in scenario {scenario}: no other rules ever came into force"
+                );
             }
         }
         for failure in &self.failures {
@@ -199,9 +217,9 @@ fn row(summary: &Summary) -> Vec<String> {
             .round_trip_ns
             .map_or_else(String::new, |ns| format!("{} {ns:.0} ns", summary.state.name())),
         summary.runs.to_string(),
-        format!("{:.2}", summary.mpps),
+        digits(summary.mpps),
         format!("{:.1}", summary.gbps),
-        format!("{ratio:.2}"),
+        digits(ratio),
         if is_reference { String::new() } else { format!("{low:.2} .. {high:.2}") },
         summary.of_bound.map_or_else(String::new, percent),
         format!("{:.2} %", summary.lost * 100.0),
@@ -209,6 +227,11 @@ fn row(summary: &Summary) -> Vec<String> {
         percent(summary.generator_idle),
         mark,
     ]
+}
+
+/// Two decimals, or more where these would leave nothing.
+fn digits(value: f64) -> String {
+    if value < 0.05 { format!("{value:.4}") } else { format!("{value:.2}") }
 }
 
 fn percent(share: f64) -> String {
@@ -223,7 +246,7 @@ mod tests {
     use crate::generator::{Run, Span};
     use crate::guest::{Faults, Pages};
     use crate::machine::Cores;
-    use crate::outcome::Turn;
+    use crate::outcome::{Swaps, Turn};
     use crate::plot;
 
     fn report(faults: Faults, round_trips_ns: [f64; 3]) -> Report {
@@ -253,6 +276,7 @@ mod tests {
             huge_pages: true,
             faults,
             stalls_seconds: if name == "copy" { vec![0.25] } else { Vec::new() },
+            swaps: None,
         };
         let outcome = Outcome {
             scenario: Scenario::one_way("64", 64),
@@ -290,6 +314,35 @@ mod tests {
         report.failures.push("scenario 512: no frame arrived".to_owned());
         assert!(report.is_bad());
         assert!(line(&report.text(), "FAILED").contains("no frame arrived"));
+    }
+
+    #[test]
+    fn replaced_rules_are_set_beside_those_that_stayed() {
+        let mut report = report(Faults::default(), [70.0, 71.0, 72.0]);
+        assert!(!report.text().contains("swaps seen"));
+        let outcome = &mut report.outcomes[0];
+        outcome.entrants[1].name = "x".to_owned();
+        let swaps = Some(Swaps { ordered: 9, seen: 8 });
+        let swapping = Entrant { name: "x-swap".to_owned(), swaps, ..outcome.entrants[1].clone() };
+        outcome.entrants.push(swapping);
+        let (slower, reference) = (outcome.turns[1].clone(), outcome.turns[2].clone());
+        let run = Run { mpps: 9.0, lost: 0, ..slower.run };
+        outcome.turns.extend([Turn { entrant: 2, run, ..slower }, reference]);
+        let mut report =
+            Report::new(Description::read(), report.plan, Vec::new(), report.outcomes, Vec::new());
+        let row = line(&report.text(), "8 of 9");
+        for part in ["| x-swap ", " 1.80 ", " 0.90 ", " 100 ", " 0 "] {
+            assert!(row.contains(part), "{part:?} in {row}");
+        }
+        let text = report.text();
+        let stayed = text.lines().rfind(|line| line.contains("| x "));
+        assert!(
+            stayed.is_some_and(|row| row.contains(" 1.00 |") && row.contains(" 100 ")),
+            "{text}"
+        );
+        assert!(!report.is_bad());
+        report.outcomes[0].entrants[2].swaps = Some(Swaps { ordered: 9, seen: 0 });
+        assert!(report.is_bad() && line(&report.text(), "NOT SWAPPED").contains("x-swap"));
     }
 
     #[test]

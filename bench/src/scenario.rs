@@ -1,5 +1,7 @@
 //! What is measured: the load's shape, by name.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
@@ -15,6 +17,9 @@ const BYSTANDER_RING: u16 = 256;
 
 /// The most ports that guests' numbers leave room for.
 const MOST_PORTS: u16 = 127;
+
+/// How often rules are replaced, where they are.
+pub const SWAP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One load. Guest A sends to guest B, or both to each other; all other guests only listen.
 #[derive(Clone, Debug, Serialize)]
@@ -47,7 +52,27 @@ pub struct Scenario {
     /// Whether the two guests are on networks of their own, each with an uplink, and what one uplink
     /// sends the other receives.
     pub uplinks: bool,
+    /// Whether the switch checks what guests send and get, where it can; without rules, everything is
+    /// permitted that carries the sender's own addresses.
+    pub port_security: bool,
+    /// Rules in each direction at each busy port; none means that everything is permitted.
+    pub rules: u32,
+    /// Whether every flow has IP addresses and ports drawn at random from what the rules permit.
+    pub random: bool,
+    /// Whether the rules at A's port are replaced again and again while frames flow.
+    pub swaps: bool,
+    /// Whether a third guest sends to a fourth, as fast as the switch takes them, frames that the
+    /// rules do not permit.
+    pub flood: bool,
 }
+
+/// Flows of a scenario with random ones: more than any cache of flows holds.
+const RANDOM_FLOWS: u32 = 1 << 20;
+
+/// The fewest rules that leave room for those that permit the load and for others.
+const FEWEST_RULES: u32 = 100;
+/// The most rules: what is written down for a port stays below 4 MiB.
+const MOST_RULES: u32 = 15_000;
 
 impl Scenario {
     /// One way in bursts of 32, one flow, one address each, two ports, rings of 1024.
@@ -66,7 +91,23 @@ impl Scenario {
             mergeable: true,
             segments: false,
             uplinks: false,
+            port_security: true,
+            rules: 0,
+            random: false,
+            swaps: false,
+            flood: false,
         }
+    }
+
+    /// Frames of 64 B, one flow, through so many rules in each direction at each port.
+    fn through_rules(name: &str, rules: u32) -> Self {
+        Self { rules, ..Self::one_way(name, 64) }
+    }
+
+    /// Frames of 64 B from so many MAC addresses, which are too many to be listed at a port.
+    fn from_addresses(name: &str, addresses: u32) -> Self {
+        let base = Self::one_way(name, 64);
+        Self { flows: addresses, addresses, port_security: false, ..base }
     }
 
     /// Segments as Linux makes them for an MTU of 1500: 44 times 1460 B, and 54 B of headers.
@@ -77,6 +118,7 @@ impl Scenario {
     /// Every scenario, in the order of the report.
     pub fn standard() -> Vec<Self> {
         let base = Self::one_way;
+        let (rules, flows) = (Self::through_rules, RANDOM_FLOWS);
         vec![
             base("64", 64),
             base("512", 512),
@@ -90,9 +132,9 @@ impl Scenario {
             Self { both_ways: true, ..base("1500-both", 1500) },
             Self { flows: 1_000, ..base("64-flows1k", 64) },
             Self { flows: 100_000, ..base("64-flows100k", 64) },
-            Self { flows: 1_000, addresses: 1_000, ..base("64-addresses1k", 64) },
-            Self { flows: 10_000, addresses: 10_000, ..base("64-addresses10k", 64) },
-            Self { flows: 100_000, addresses: 100_000, ..base("64-addresses100k", 64) },
+            Self::from_addresses("64-addresses1k", 1_000),
+            Self::from_addresses("64-addresses10k", 10_000),
+            Self::from_addresses("64-addresses100k", 100_000),
             Self { ports: 16, ..base("64-ports16", 64) },
             Self { ports: 64, ..base("64-ports64", 64) },
             Self { ring: 256, ..base("1500-ring256", 1500) },
@@ -100,12 +142,20 @@ impl Scenario {
             Self { both_ways: true, ..Self::segments("64k-tso-both") },
             Self { uplinks: true, ..base("64-nic", 64) },
             Self { uplinks: true, ..base("1500-nic", 1500) },
+            Self { port_security: false, ..base("64-insecure", 64) },
+            rules("64-rules1k", 1_000),
+            rules("64-rules10k", 10_000),
+            Self { flows: 10_000, ..rules("64-rules1k-flows10k", 1_000) },
+            Self { random: true, flows, ..rules("64-rules1k-random", 1_000) },
+            Self { random: true, flows, ..rules("64-rules10k-random", 10_000) },
+            Self { flood: true, ports: 4, ..rules("64-deny", 1_000) },
+            Self { swaps: true, ports: 3, ..rules("64-swap", 10_000) },
         ]
     }
 
     /// The few that `--quick` runs: one of each kind of code path, not of each size.
     pub fn quick() -> Vec<Self> {
-        let names = ["64", "9000", "imix-both", "64-addresses1k", "64k-tso"];
+        let names = ["64", "9000", "imix-both", "64-addresses1k", "64k-tso", "64-rules1k"];
         Self::standard().into_iter().filter(|one| names.contains(&one.name.as_str())).collect()
     }
 
@@ -145,6 +195,32 @@ impl Scenario {
         ensure!(
             (2..=MOST_PORTS).contains(&self.ports),
             "scenario {name}: a switch has 2 to {MOST_PORTS} ports"
+        );
+        let has_rules = self.rules > 0;
+        ensure!(
+            !has_rules || (FEWEST_RULES..=MOST_RULES).contains(&self.rules),
+            "scenario {name}: there are {FEWEST_RULES} to {MOST_RULES} rules, or none"
+        );
+        ensure!(
+            self.addresses == 1 || !(self.port_security || has_rules || self.random),
+            "scenario {name}: many MAC addresses cannot be listed at a port, so they exclude port \
+             security, rules, and random IP addresses"
+        );
+        ensure!(
+            !has_rules || self.port_security && !self.uplinks && !self.segments,
+            "scenario {name}: rules need port security, and permit UDP between two ports of a switch"
+        );
+        ensure!(
+            !self.random || !self.segments,
+            "scenario {name}: segments are known by their ports, so these cannot be random"
+        );
+        ensure!(
+            !self.swaps || has_rules && self.ports == 3 && !self.flood,
+            "scenario {name}: for a swap it takes rules, and a third port to see it"
+        );
+        ensure!(
+            !self.flood || has_rules && self.ports == 4,
+            "scenario {name}: for a flood it takes rules that drop it, and four ports"
         );
         ensure!(
             self.mergeable || self.large_buffers || self.longest_frame() + 12 <= ORDINARY_STRIDE,
@@ -188,7 +264,7 @@ impl Scenario {
         if self.addresses > 1 {
             text += &format!(", {} addresses a side", self.addresses);
         }
-        if self.ports > 2 {
+        if self.ports > 4 {
             text += &format!(", {} ports", self.ports);
         }
         if self.burst != 32 {
@@ -196,6 +272,21 @@ impl Scenario {
         }
         if self.ring != 1024 {
             text += &format!(", rings of {}", self.ring);
+        }
+        if self.random {
+            text += " with random addresses and ports";
+        }
+        if self.rules > 0 {
+            text += &format!(", {} rules each way at each port", self.rules);
+        }
+        if !self.port_security {
+            text += ", without port security";
+        }
+        if self.swaps {
+            text += &format!(", replaced every {} ms", SWAP_INTERVAL.as_millis());
+        }
+        if self.flood {
+            text += ", beside a flood that they drop";
         }
         if self.uplinks {
             text += ", out by one uplink and in by another";
@@ -222,6 +313,11 @@ pub struct Guests {
     pub b: Guest,
     /// Attached, but busy with nothing: each frame that one gets was flooded.
     pub bystanders: Vec<Guest>,
+    /// Whether the first bystander sends to the second what must not arrive.
+    pub floods: bool,
+    /// Whether the first bystander sends to A now and then, to see by what arrives which rules are in
+    /// force.
+    pub probes: bool,
 }
 
 impl Guests {
@@ -231,7 +327,11 @@ impl Guests {
         let stream = |from: u16, to: u16| {
             let (from, to) = (scenario.addresses_of(from), scenario.addresses_of(to));
             let stream = Stream::new(nonce, scenario.sizes(), scenario.flows, from, to);
-            if scenario.segments { stream.of_segments() } else { stream }
+            match scenario {
+                Scenario { segments: true, .. } => stream.of_segments(),
+                Scenario { random: true, .. } => stream.scattered(),
+                _ => stream,
+            }
         };
         let receive_stride = if scenario.large_buffers {
             whole_frame_stride(scenario.longest_frame())
@@ -248,14 +348,27 @@ impl Guests {
         a.judge.disown(stream(0, 1));
         b.judge.disown(stream(1, 0));
         let mut bystanders = Vec::new();
+        let floods = scenario.flood && ports == 4;
+        let probes = scenario.swaps && ports == 3;
+        if probes {
+            a.judge.expect_probes(stream(2, 0));
+        }
         for port in 2..ports {
             let shape = Shape { ring: ring.min(BYSTANDER_RING), ..shape };
-            let mut guest = Guest::new(shape, stream(port, 0), stream(0, port))?;
+            let to = if floods && port == 2 { 3 } else { 0 };
+            let mut guest = Guest::new(shape, stream(port, to), stream(0, port))?;
+            if floods {
+                guest.judge.disown(stream(2, 3));
+            }
             guest.judge.disown(stream(0, 1));
             guest.judge.disown(stream(1, 0));
             bystanders.push(guest);
         }
-        Ok(Self { a, b, bystanders })
+        if floods {
+            a.judge.disown(stream(2, 3));
+            b.judge.disown(stream(2, 3));
+        }
+        Ok(Self { a, b, bystanders, floods, probes })
     }
 
     /// Tells the guests that the switch computes segments' sums anew.
@@ -275,7 +388,10 @@ impl Guests {
         faults += self.b.faults();
         for guest in &self.bystanders {
             let mut theirs = guest.faults();
-            theirs.misdelivered = 0;
+            if !self.floods {
+                // Flooding by the switch is counted apart.
+                theirs.misdelivered = 0;
+            }
             faults += theirs;
         }
         faults
@@ -305,7 +421,7 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count);
-        assert_eq!(Scenario::quick().len(), 5);
+        assert_eq!(Scenario::quick().len(), 6);
     }
 
     #[test]
@@ -324,6 +440,13 @@ mod tests {
             Scenario { ring: 128, ..Scenario::segments("x") },
             Scenario { uplinks: true, ports: 3, ..base() },
             Scenario { uplinks: true, ..Scenario::one_way("x", 1515) },
+            Scenario { flows: 2, addresses: 2, ..base() },
+            Scenario { rules: 99, ..base() },
+            Scenario { rules: 1_000, port_security: false, ..base() },
+            Scenario { rules: 1_000, uplinks: true, ..base() },
+            Scenario { random: true, ..Scenario::segments("x") },
+            Scenario { swaps: true, ports: 3, ..base() },
+            Scenario { rules: 1_000, flood: true, ports: 3, ..base() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

@@ -66,6 +66,7 @@ pub struct Judge {
     tracker: Tracker,
     /// Streams whose frames may turn up by flooding; they are for somebody else.
     others: Vec<Stream>,
+    probes: Option<Probes>,
     corrupt: u64,
     misdelivered: u64,
     until_whole: u32,
@@ -81,6 +82,7 @@ impl Judge {
             tracker: Tracker::new(stream.flows()),
             stream,
             others: Vec::new(),
+            probes: None,
             corrupt: 0,
             misdelivered: 0,
             // The very first frame is compared whole.
@@ -93,6 +95,16 @@ impl Judge {
     /// Names a stream whose frames count as misdelivered here, instead of as corrupt.
     pub fn disown(&mut self, stream: Stream) {
         self.others.push(stream);
+    }
+
+    /// Takes frames of a stream for probes, which are no fault whether they come or not.
+    pub fn expect_probes(&mut self, stream: Stream) {
+        self.probes = Some(Probes { stream, next: None, stops: 0 });
+    }
+
+    /// How often probes have stopped coming and come again since.
+    pub fn probe_stops(&self) -> u64 {
+        self.probes.as_ref().map_or(0, |probes| probes.stops)
     }
 
     /// Expects a segment's sum of the pseudo-header as a switch leaves it that computes it anew, for
@@ -143,6 +155,13 @@ impl Judge {
 
     #[cold]
     fn refuse(&mut self, frame: &Received<'_>) {
+        if let Some(probes) = &mut self.probes
+            && frame.length() >= HEAD_BYTES
+            && probes.stream.owns(&frame.head)
+        {
+            probes.note(Stream::claimed::<false>(&frame.head).sequence);
+            return;
+        }
         let lost_its_way = frame.length() >= HEAD_BYTES
             && self.others.iter().any(|stream| stream.owns(&frame.head));
         if lost_its_way {
@@ -159,6 +178,22 @@ impl Judge {
         self.stream.body(stamp.slot, expected);
         frame.body(found);
         expected == found
+    }
+}
+
+/// Frames by which it is seen which rules are in force: one set permits them, the other does not.
+#[derive(Debug)]
+struct Probes {
+    stream: Stream,
+    /// The sequence number after the last that came.
+    next: Option<u64>,
+    stops: u64,
+}
+
+impl Probes {
+    fn note(&mut self, sequence: u64) {
+        self.stops += u64::from(self.next.is_some_and(|next| next != sequence));
+        self.next = Some(sequence + 1);
     }
 }
 

@@ -121,10 +121,56 @@ fn right_frames_are_right_at_every_size() {
     for frame_bytes in [64, 65, 512, 1500, 2484, 2485, 9000, 65_000] {
         for addresses in [1, 100] {
             let flows = 200;
-            let scenario = Scenario { frame_bytes, flows, addresses, ..small() };
+            let port_security = addresses == 1;
+            let scenario = Scenario { frame_bytes, flows, addresses, port_security, ..small() };
             let (arrived, faults) = deliver(&scenario, 600, |frames| frames);
             assert_eq!((arrived, faults.total()), (600, 0), "{frame_bytes} B: {faults:?}");
         }
+    }
+}
+
+#[test]
+fn random_flows_arrive_like_others() {
+    let scenario = Scenario { flows: 200, random: true, ..small() };
+    let (arrived, faults) = deliver(&scenario, 600, |frames| frames);
+    assert_eq!((arrived, faults.total()), (600, 0), "{faults:?}");
+}
+
+/// Where rules are replaced under way, the third guest's frames to A are counted by when they come.
+#[test]
+fn probes_are_no_fault_and_show_when_they_were_stopped() {
+    let scenario = Scenario { rules: 100, swaps: true, ports: 3, ..small() };
+    let mut guests = Guests::new(&scenario, 3, 1, Pages::Normal).expect("three guests");
+    assert!(guests.probes && !guests.floods);
+    let (mut a, mut prober) = (Device::of(&guests.a), Device::of(&guests.bystanders[0]));
+    for probe in 0..30 {
+        crate::generator::probe(&mut guests);
+        let frame = prober.take().expect("a probe");
+        if probe < 10 || (15..20).contains(&probe) || probe > 25 {
+            a.put(&frame);
+        }
+    }
+    guests.a.receive(64);
+    assert_eq!((guests.a.judge.probe_stops(), guests.a.judge.arrived()), (2, 0));
+    assert_eq!(guests.faults().total(), 0);
+}
+
+#[test]
+fn a_flood_that_arrives_is_a_fault_wherever_it_does() {
+    let scenario = Scenario { rules: 100, flood: true, ports: 4, ..small() };
+    for reached in 0..3 {
+        let mut guests = Guests::new(&scenario, 4, 1, Pages::Normal).expect("four guests");
+        let mut flooder = Device::of(&guests.bystanders[0]);
+        crate::generator::flood(&mut guests, 8);
+        let frame = flooder.take().expect("a frame");
+        let guest = match reached {
+            0 => &mut guests.a,
+            1 => &mut guests.b,
+            _ => &mut guests.bystanders[1],
+        };
+        Device::of(guest).put(&frame);
+        guest.receive(64);
+        assert_eq!(one(guests.faults()).misdelivered, 1);
     }
 }
 
@@ -136,7 +182,8 @@ fn segments() -> Scenario {
 #[test]
 fn segments_go_in_chains_and_come_in_one_piece() {
     for (flows, addresses) in [(1, 1), (200, 100)] {
-        let scenario = Scenario { flows, addresses, ..segments() };
+        let port_security = addresses == 1;
+        let scenario = Scenario { flows, addresses, port_security, ..segments() };
         let (arrived, faults) = deliver(&scenario, 600, |frames| {
             assert!(frames.iter().all(|frame| frame.len() == 12 + 64_294));
             frames

@@ -21,14 +21,14 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::generator::{Generator, QUIET, Span};
+use crate::generator::{Generator, QUIET, Span, flood, probe};
 use crate::guest::{Arrivals, Faults, Guest};
 use crate::machine;
 use crate::scenario::Guests;
 
 pub use pace::Pace;
-pub use summary::{Capacities, Load, Summary, Turn, Whose, summaries};
-pub use table::table;
+pub use summary::{Capacities, Load, Summary, Turn, Undisturbed, Whose, summaries};
+pub use table::{micros, table};
 
 /// The most frames that a guest takes at once, and sends: who sent more than it takes would fill the
 /// receiver's ring by itself.
@@ -58,6 +58,9 @@ pub struct Run {
     pub faults: Faults,
     /// From when a frame was due until it was judged; of the frames after settling.
     pub latency: Percentiles,
+    /// The same of those frames only during whose way the guests' thread never stood still, so that
+    /// what is long is the switch's; absent if there was none.
+    pub undisturbed: Option<Percentiles>,
     /// From when a frame was due until its sender came to it, or to the one first due of several:
     /// part of its latency.
     pub sent_late: Percentiles,
@@ -86,6 +89,8 @@ pub struct Percentiles {
     pub p99_us: f64,
     /// 99.9 % did.
     pub p999_us: f64,
+    /// 99.99 % did.
+    pub p9999_us: f64,
     /// All did.
     pub max_us: f64,
 }
@@ -109,7 +114,7 @@ pub fn measure(
     let ran = clock.seconds(watch.last - began);
     let waited = machine::waited_seconds() - waited;
     generator.drain(guests)?;
-    let percentiles = (times.percentiles(&times.latency), times.percentiles(&times.sent_late));
+    let percentiles = (times.percentiles(&times.all()?), times.percentiles(&times.sent_late));
     let (Some(latency), Some(sent_late)) = percentiles else { return Ok(None) };
     Ok(Some(Run {
         offered_mpps,
@@ -117,6 +122,7 @@ pub fn measure(
         lost: lanes.iter().map(|lane| lane.total - lane.arrived).sum(),
         faults: guests.faults() - faults,
         latency,
+        undisturbed: times.percentiles(&times.undisturbed),
         sent_late,
         full_looks: lanes.iter().map(|lane| lane.full_looks).sum::<u64>() as f64
             / watch.looks as f64,
@@ -170,12 +176,17 @@ fn run(
     let mut last_work = watch.last;
     loop {
         let now = clock.now();
-        watch.look(now);
+        if watch.look(now) {
+            times.disturbed_until = now;
+        }
         let mut work = there.send(&mut guests.a, now, times);
         work += there.receive(&mut guests.b, times);
         if back.total > 0 {
             work += back.send(&mut guests.b, now, times);
             work += back.receive(&mut guests.a, times);
+        }
+        if guests.floods {
+            flood(guests, MOST_AT_ONCE / 2);
         }
         if work > 0 {
             last_work = now;
@@ -192,6 +203,9 @@ fn run(
             }
             for guest in &mut guests.bystanders {
                 guest.receive(MOST_AT_ONCE);
+            }
+            if guests.probes {
+                probe(guests);
             }
         }
     }
@@ -260,7 +274,7 @@ impl Lane {
         let Some(frame) = sequence.checked_sub(self.first) else { return };
         self.arrived += 1;
         if frame >= self.settling {
-            times.latency.saturating_record(now.saturating_sub(self.pace.due_at(frame)));
+            times.note(self.pace.due_at(frame), now);
         }
     }
 }
@@ -268,14 +282,40 @@ impl Lane {
 /// All times of a run, in ticks.
 struct Times {
     clock: Clock,
-    latency: Histogram<u32>,
+    /// Latencies of frames on whose way the guests' thread stood still.
+    disturbed: Histogram<u32>,
+    /// Those of all others.
+    undisturbed: Histogram<u32>,
     sent_late: Histogram<u32>,
+    /// When this thread last came back after it had stood still.
+    disturbed_until: u64,
 }
 
 impl Times {
     fn new(clock: Clock) -> Result<Self> {
         let histogram = || Histogram::new_with_bounds(1, clock.ticks(LONGEST), DIGITS);
-        Ok(Self { clock, latency: histogram()?, sent_late: histogram()? })
+        Ok(Self {
+            clock,
+            disturbed: histogram()?,
+            undisturbed: histogram()?,
+            sent_late: histogram()?,
+            disturbed_until: 0,
+        })
+    }
+
+    /// Notes a frame that was due then and judged now.
+    #[inline(always)]
+    fn note(&mut self, due: u64, now: u64) {
+        let histogram =
+            if due < self.disturbed_until { &mut self.disturbed } else { &mut self.undisturbed };
+        histogram.saturating_record(now.saturating_sub(due));
+    }
+
+    /// All latencies.
+    fn all(&self) -> Result<Histogram<u32>> {
+        let mut all = self.disturbed.clone();
+        all.add(&self.undisturbed)?;
+        Ok(all)
     }
 
     fn percentiles(&self, histogram: &Histogram<u32>) -> Option<Percentiles> {
@@ -289,6 +329,7 @@ impl Times {
             p90_us: at(0.9),
             p99_us: at(0.99),
             p999_us: at(0.999),
+            p9999_us: at(0.9999),
             max_us: us(histogram.max()),
         })
     }
@@ -308,8 +349,9 @@ impl Watch {
         Self { last: began, limit, looks: 0, gaps: 0, longest: 0 }
     }
 
+    /// Notes a look. Returns whether the thread stood still before it.
     #[inline(always)]
-    fn look(&mut self, now: u64) {
+    fn look(&mut self, now: u64) -> bool {
         let since = now.saturating_sub(self.last);
         self.last = now;
         self.looks += 1;
@@ -317,6 +359,7 @@ impl Watch {
             self.gaps += 1;
             self.longest = self.longest.max(since);
         }
+        since > self.limit
     }
 }
 

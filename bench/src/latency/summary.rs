@@ -120,8 +120,12 @@ pub struct Summary {
     pub p99_us: f64,
     /// The runs' median of the 99.9th percentile.
     pub p999_us: f64,
+    /// The runs' median of the 99.99th percentile.
+    pub p9999_us: f64,
     /// The longest of all runs.
     pub max_us: f64,
+    /// The last two of those frames only on whose way the guests' thread never stood still.
+    pub undisturbed: Option<Undisturbed>,
     /// The runs' median of the time that half of the frames were sent late by.
     pub sent_late_p50_us: f64,
     /// The runs' median of the 99th percentile of the time that frames were sent late by.
@@ -136,6 +140,15 @@ pub struct Summary {
     pub gaps: u64,
     /// The longest of them, in microseconds.
     pub longest_gap_us: f64,
+}
+
+/// Of the frames on whose way the guests' thread never stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Undisturbed {
+    /// The runs' median of the 99.99th percentile, in microseconds.
+    pub p9999_us: f64,
+    /// The longest of all runs, in microseconds.
+    pub max_us: f64,
 }
 
 /// All results of a scenario: for each load and state, each entrant that was seen in it.
@@ -183,7 +196,9 @@ fn summary(
         p90_us: median(|run| run.latency.p90_us)?,
         p99_us: median(|run| run.latency.p99_us)?,
         p999_us: median(|run| run.latency.p999_us)?,
+        p9999_us: median(|run| run.latency.p9999_us)?,
         max_us: most(|run| run.latency.max_us),
+        undisturbed: undisturbed(turns),
         sent_late_p99_us: median(|run| run.sent_late.p99_us)?,
         sent_late_p50_us: median(|run| run.sent_late.p50_us)?,
         full_looks: median(|run| run.full_looks)?,
@@ -192,4 +207,11 @@ fn summary(
         gaps: sum(|run| run.gaps),
         longest_gap_us: most(|run| run.longest_gap_us),
     })
+}
+
+fn undisturbed(turns: &[&Turn]) -> Option<Undisturbed> {
+    let runs: Vec<_> = turns.iter().filter_map(|turn| turn.run.undisturbed).collect();
+    let [_, p9999_us, _] = quartiles(runs.iter().map(|run| run.p9999_us).collect())?;
+    let max_us = runs.iter().map(|run| run.max_us).fold(0.0, f64::max);
+    Some(Undisturbed { p9999_us, max_us })
 }

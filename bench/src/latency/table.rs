@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::Summary;
 use crate::outcome::State;
 
-const HEADINGS: [&str; 15] = [
+const HEADINGS: [&str; 16] = [
     "scenario",
     "load",
     "switch",
@@ -16,6 +16,7 @@ const HEADINGS: [&str; 15] = [
     "p90 µs",
     "p99 µs",
     "p99.9 µs",
+    "p99.99 µs",
     "max µs",
     "lost",
     "sent late",
@@ -83,6 +84,7 @@ fn row(summary: &Summary) -> Vec<String> {
         micros(summary.p90_us),
         micros(summary.p99_us),
         micros(summary.p999_us),
+        micros(summary.p9999_us),
         micros(summary.max_us),
         format!("{:.2} %", summary.lost * 100.0),
         format!("{} / {}", micros(summary.sent_late_p50_us), micros(summary.sent_late_p99_us)),
@@ -92,7 +94,7 @@ fn row(summary: &Summary) -> Vec<String> {
 }
 
 /// To three digits: no more is known.
-fn micros(value: f64) -> String {
+pub fn micros(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),

@@ -35,30 +35,45 @@ fn latency_counts_from_when_a_frame_was_due() {
     let (mut lane, mut times) = (lane(), times());
     // Frame 5 was due at 1500, whenever it was sent.
     lane.arrive(7 + 5, 1_720, &mut times);
-    assert_eq!((times.latency.len(), times.latency.count_at(220)), (1, 1));
+    assert_eq!((times.undisturbed.len(), times.undisturbed.count_at(220)), (1, 1));
     assert_eq!(lane.arrived, 1);
+}
+
+#[test]
+fn frames_under_way_while_the_guests_stood_still_are_kept_apart() {
+    let (mut lane, mut times) = (lane(), times());
+    times.disturbed_until = 1_600;
+    // Due at 1500 and at 1600.
+    lane.arrive(7 + 5, 1_720, &mut times);
+    lane.arrive(7 + 6, 1_720, &mut times);
+    let counts = |times: &Times| {
+        let all = times.all().expect("histograms alike");
+        (times.disturbed.count_at(220), times.undisturbed.count_at(120), all.len())
+    };
+    assert_eq!(counts(&times), (1, 1, 2));
 }
 
 #[test]
 fn the_settlings_frames_count_but_not_their_times() {
     let (mut lane, mut times) = (lane(), times());
     lane.arrive(7 + 1, 1_720, &mut times);
-    assert_eq!((lane.arrived, times.latency.len()), (1, 0));
+    assert_eq!((lane.arrived, times.undisturbed.len()), (1, 0));
     // A frame that was sent before this run began.
     lane.arrive(6, 1_720, &mut times);
-    assert_eq!((lane.arrived, times.latency.len()), (1, 0));
+    assert_eq!((lane.arrived, times.undisturbed.len()), (1, 0));
 }
 
 #[test]
 fn percentiles_are_right_to_a_hundredth() {
     let times = times();
-    let mut histogram = times.latency.clone();
+    let mut histogram = times.undisturbed.clone();
     assert_eq!(times.percentiles(&histogram), None);
     let millisecond = times.clock.ticks(Duration::from_millis(1));
     (1..=2_000).for_each(|step| histogram.saturating_record(step * millisecond));
     let found = times.percentiles(&histogram).expect("2000 values");
-    let expected = [1e6, 1.8e6, 1.98e6, 1.998e6, 2e6];
-    let found = [found.p50_us, found.p90_us, found.p99_us, found.p999_us, found.max_us];
+    let expected = [1e6, 1.8e6, 1.98e6, 1.998e6, 2e6, 2e6];
+    let [high, highest] = [found.p999_us, found.p9999_us];
+    let found = [found.p50_us, found.p90_us, found.p99_us, high, highest, found.max_us];
     for (found, expected) in found.into_iter().zip(expected) {
         assert!((found / expected - 1.0).abs() < 0.01, "{found} us instead of {expected} us");
     }
@@ -67,7 +82,8 @@ fn percentiles_are_right_to_a_hundredth() {
 #[test]
 fn gaps_are_counted_with_the_longest() {
     let mut watch = Watch::new(100, 20);
-    [110, 130, 151, 160, 260, 280].into_iter().for_each(|now| watch.look(now));
+    let stood = [110, 130, 151, 160, 260, 280].map(|now| watch.look(now));
+    assert_eq!(stood, [false, false, true, false, true, false]);
     assert_eq!((watch.looks, watch.gaps, watch.longest), (6, 2, 100));
 }
 
@@ -161,6 +177,7 @@ fn turn(entrant: usize, load: Load, round_trip_ns: f64, scale: f64) -> Turn {
         p90_us: scale * 2.0,
         p99_us: scale * 3.0,
         p999_us: scale * 4.0,
+        p9999_us: scale * 4.5,
         max_us: scale * 5.0,
     };
     let run = Run {
@@ -169,6 +186,7 @@ fn turn(entrant: usize, load: Load, round_trip_ns: f64, scale: f64) -> Turn {
         lost: 1,
         faults: Faults::default(),
         latency: percentiles(scale),
+        undisturbed: (scale < 9.0).then(|| percentiles(scale / 2.0)),
         sent_late: percentiles(scale / 10.0),
         full_looks: 0.0,
         look_ns: 20.0,
@@ -188,6 +206,7 @@ fn outcome(latency: Vec<Turn>) -> Outcome {
         huge_pages: true,
         faults: Faults::default(),
         stalls_seconds: Vec::new(),
+        swaps: None,
     });
     let (scenario, entrants) = (Scenario::one_way("s", 64), entrants.to_vec());
     Outcome { scenario, entrants, turns: Vec::new(), latency }
@@ -213,7 +232,9 @@ fn a_result_is_the_median_of_runs_in_one_state_and_the_longest_of_all() {
     assert_eq!(all.len(), 4);
     let x = of("x", low, State::Near);
     assert_eq!((x.runs, x.p50_us, x.p90_us, x.p99_us, x.p999_us), (3, 2.0, 4.0, 6.0, 8.0));
-    assert_eq!((x.max_us, x.gaps, x.lost), (45.0, 6, 0.01));
+    assert_eq!((x.p9999_us, x.max_us, x.gaps, x.lost), (9.0, 45.0, 6, 0.01));
+    // Of the two runs that have any.
+    assert_eq!(x.undisturbed, Some(Undisturbed { p9999_us: 3.375, max_us: 5.0 }));
     assert_eq!(of("x", low, State::Far).p50_us, 7.0);
     assert_eq!(of("x", high, State::Near).p50_us, 8.0);
     assert_eq!(of("testpmd", low, State::Near).p50_us, 0.5);

@@ -22,9 +22,9 @@ use crate::outcome::{BOUND, REFERENCE};
 use crate::scenario::{Guests, Scenario};
 
 pub use copy::Copy;
-pub use ovs::{OVS, Ovs};
+pub use ovs::{OVS, OVS_CONNTRACK, OVS_RULES, Ovs, Pipeline};
 pub use testpmd::Testpmd;
-pub use viaduct::Viaduct;
+pub use viaduct::{SWAPPING, Viaduct};
 
 /// How long a switch may take to open or to answer its sockets.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -107,6 +107,11 @@ pub trait Switch {
         true
     }
 
+    /// How often its rules were replaced so far, if that is what is measured of it.
+    fn swaps(&self) -> Option<u64> {
+        None
+    }
+
     /// Starts it on its core and attaches the guests. The sessions live as long as the guests are
     /// attached; a switch without sockets has none.
     fn start(&mut self, bed: &Bed<'_>, guests: &Guests) -> Result<Vec<FrontEnd>>;
@@ -130,7 +135,10 @@ pub trait Switch {
 }
 
 /// The names that [`Contender::new`] knows, all switches but the reference.
-pub const CONTENDERS: [&str; 4] = [BOUND, VIADUCT, OVS, testpmd::AGAIN];
+pub const CONTENDERS: [&str; 6] = [BOUND, VIADUCT, OVS, OVS_RULES, OVS_CONNTRACK, testpmd::AGAIN];
+
+/// Those of [`CONTENDERS`] that take part only in scenarios with rules.
+pub const WITH_RULES_ONLY: [&str; 2] = [OVS_RULES, OVS_CONNTRACK];
 
 /// The name of Viaduct's program of the command line.
 pub const VIADUCT: &str = "viaduct";
@@ -149,7 +157,7 @@ enum Kind {
     Copy,
     TestpmdAgain,
     Viaduct { program: PathBuf },
-    Ovs { root: PathBuf },
+    Ovs { root: PathBuf, pipeline: Pipeline },
 }
 
 impl Contender {
@@ -176,9 +184,16 @@ impl Contender {
                     viaduct.context("switch viaduct: give its program with --viaduct PATH")?;
                 return Ok(Self::viaduct(VIADUCT, program));
             }
-            OVS => {
-                let root = ovs.context("switch ovs: give its directory with --ovs DIRECTORY")?;
-                Kind::Ovs { root: root.to_owned() }
+            OVS | OVS_RULES | OVS_CONNTRACK => {
+                let root = ovs.with_context(|| {
+                    format!("switch {text}: give Open vSwitch's directory with --ovs DIRECTORY")
+                })?;
+                let pipeline = match text {
+                    OVS_RULES => Pipeline::Rules,
+                    OVS_CONNTRACK => Pipeline::Conntrack,
+                    _ => Pipeline::Normal,
+                };
+                Kind::Ovs { root: root.to_owned(), pipeline }
             }
             _ => bail!("there is no switch {text:?}: choose from {}", CONTENDERS.join(", ")),
         };
@@ -189,15 +204,20 @@ impl Contender {
         Self { name: name.to_owned(), kind: Kind::Viaduct { program: program.to_owned() } }
     }
 
-    /// The switch.
-    pub fn switch(&self) -> Box<dyn Switch> {
-        match &self.kind {
+    /// What takes part in a scenario: the switch if it has what it needs for that, and where rules are
+    /// replaced under way, the switch once with that and once without.
+    pub fn switches(&self, scenario: &Scenario) -> Vec<Box<dyn Switch>> {
+        let mut switches: Vec<Box<dyn Switch>> = vec![match &self.kind {
             Kind::Copy => Box::new(Copy::new()),
             Kind::TestpmdAgain => Box::new(Testpmd::again()),
-            Kind::Ovs { root } => Box::new(Ovs::new(root.clone())),
-            Kind::Viaduct { program } => {
-                Box::new(Viaduct::new(self.name.clone(), program.to_owned()))
-            }
+            Kind::Ovs { root, pipeline } => Box::new(Ovs::new(root.clone(), *pipeline)),
+            Kind::Viaduct { program } => Box::new(Viaduct::new(self.name.clone(), program.clone())),
+        }];
+        if let (Kind::Viaduct { program }, true) = (&self.kind, scenario.swaps) {
+            let viaduct = Viaduct::new(self.name.clone(), program.clone());
+            switches.push(Box::new(viaduct.swapping()));
         }
+        switches.retain(|switch| switch.has_path(scenario));
+        switches
     }
 }

@@ -1,5 +1,6 @@
-//! Open vSwitch with DPDK: a bridge in user space that learns (action NORMAL), one vhost-user port
-//! for each guest, all of them polled on the switch's core.
+//! Open vSwitch with DPDK: a bridge in user space that learns (action NORMAL) or, as switches of their
+//! own, has the scenario's rules as OpenFlow, with or without connection tracking; one vhost-user
+//! port for each guest, all of them polled on the switch's core.
 //!
 //! Database, sockets and logs are in the switch's own directory and nothing of the system's Open
 //! vSwitch, if there is one, is touched: the programs come from a tree that Debian's packages were
@@ -7,20 +8,28 @@
 //! network interface. Settings are the defaults but for cores, memory, and tables large enough for
 //! the scenario. The guests' sides listen, as its documentation recommends.
 
+mod flows;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 
 use super::process::Process;
 use super::{Bed, Switch};
 use crate::front_end::FrontEnd;
 use crate::machine;
-use crate::scenario::Guests;
+use crate::scenario::{Guests, Scenario};
 
-/// The name in reports.
+/// The name in reports of the bridge that learns.
 pub const OVS: &str = "ovs";
+/// The name of the one with rules and without state.
+pub const OVS_RULES: &str = "ovs-rules";
+/// The name of the one with rules for new connections.
+pub const OVS_CONNTRACK: &str = "ovs-conntrack";
 
 /// Memory for DPDK, in MiB.
 const MEMORY_MIB: u64 = 256;
@@ -29,11 +38,24 @@ const SOCKET: &str = "db.sock";
 /// How long the database may take to open it.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What a frame passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pipeline {
+    /// A bridge that learns.
+    Normal,
+    /// The sender's own addresses, and both sides' rules.
+    Rules,
+    /// The same, but that rules are only for what belongs to no connection yet.
+    Conntrack,
+}
+
 /// Open vSwitch's daemons, if they were started.
 #[derive(Debug)]
 pub struct Ovs {
     /// Where `usr` of the packages is.
     root: PathBuf,
+    pipeline: Pipeline,
     /// The fields' order is the order of their end.
     switch: Option<Process>,
     database: Option<Process>,
@@ -41,8 +63,8 @@ pub struct Ovs {
 
 impl Ovs {
     /// The switch of the packages unpacked to `root`; not started yet.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root, switch: None, database: None }
+    pub fn new(root: PathBuf, pipeline: Pipeline) -> Self {
+        Self { root, pipeline, switch: None, database: None }
     }
 
     /// A program of the packages that keeps to the switch's own directory.
@@ -90,8 +112,20 @@ impl Ovs {
         daemon.arg(self.root.join("usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"));
         daemon.arg(database(bed.directory));
         daemon.arg(format!("--unixctl={}", bed.directory.join("switch.ctl").display()));
-        self.switch = Some(Process::start(OVS, daemon, bed.directory, bed.cores)?);
+        self.switch = Some(Process::start(self.name(), daemon, bed.directory, bed.cores)?);
         Ok(())
+    }
+
+    /// Tells the bridge the rules, if it has any.
+    fn write_flows(&self, bed: &Bed<'_>) -> Result<()> {
+        if self.pipeline == Pipeline::Normal {
+            return Ok(());
+        }
+        let file = bed.directory.join("flows");
+        fs::write(&file, flows::flows(bed, self.pipeline == Pipeline::Conntrack))
+            .with_context(|| format!("writing {}", file.display()))?;
+        let mut command = self.program("usr/bin/ovs-ofctl", bed.directory);
+        finish(command.args(["add-flows", "bench0"]).arg(&file))
     }
 
     /// Writes to the database; without `--no-wait`, until the switch has done it.
@@ -104,7 +138,16 @@ impl Ovs {
 
 impl Switch for Ovs {
     fn name(&self) -> &str {
-        OVS
+        match self.pipeline {
+            Pipeline::Normal => OVS,
+            Pipeline::Rules => OVS_RULES,
+            Pipeline::Conntrack => OVS_CONNTRACK,
+        }
+    }
+
+    fn has_path(&self, scenario: &Scenario) -> bool {
+        // One that learns would forward what rules drop, and none is told of other rules under way.
+        (scenario.rules > 0) == (self.pipeline != Pipeline::Normal) && !scenario.swaps
     }
 
     fn keeps_sums(&self) -> bool {
@@ -115,9 +158,12 @@ impl Switch for Ovs {
         self.start_database(bed).context("Open vSwitch's database")?;
         self.start_switch(bed).context("is the tree of --ovs the right one?")?;
         let listeners = bed.listen()?;
-        let words = bridges(bed);
+        let words = bridges(bed, self.pipeline);
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let sessions = self.control(bed, &words).and_then(|()| bed.accept(&listeners, guests));
+        let sessions = self
+            .control(bed, &words)
+            .and_then(|()| self.write_flows(bed))
+            .and_then(|()| bed.accept(&listeners, guests));
         sessions.map_err(|error| match self.check() {
             Ok(()) => error.context(self.log_end()),
             Err(dead) => dead,
@@ -172,7 +218,7 @@ fn settings(bed: &Bed<'_>) -> Vec<String> {
 }
 
 /// The bridge and its ports, or a bridge with an uplink for each port, as words of `ovs-vsctl`.
-fn bridges(bed: &Bed<'_>) -> Vec<String> {
+fn bridges(bed: &Bed<'_>, pipeline: Pipeline) -> Vec<String> {
     let mut words = Vec::new();
     let addresses = (bed.scenario.addresses * 2 + u32::from(bed.ports)).max(65_536);
     let bridges = if bed.scenario.uplinks { bed.ports } else { 1 };
@@ -183,6 +229,10 @@ fn bridges(bed: &Bed<'_>) -> Vec<String> {
         words.push(format!("bench{bridge}"));
         words.push("datapath_type=netdev".to_owned());
         words.push(format!("other-config:mac-table-size={addresses}"));
+        if pipeline != Pipeline::Normal {
+            // Nothing passes but by the rules.
+            words.push("fail-mode=secure".to_owned());
+        }
         if bed.scenario.uplinks {
             words.extend(["--", "add-port"].map(str::to_owned));
             words.extend([format!("bench{bridge}"), format!("uplink{bridge}")]);
@@ -203,6 +253,7 @@ fn bridges(bed: &Bed<'_>) -> Vec<String> {
         words.push("type=dpdkvhostuserclient".to_owned());
         words.push(format!("options:vhost-server-path={}", bed.socket(port).display()));
         words.push(format!("mtu_request={}", bed.scenario.mtu()));
+        words.push(format!("ofport_request={}", flows::number(port)));
     }
     words
 }
@@ -225,7 +276,6 @@ fn finish(command: &mut Command) -> Result<()> {
 mod tests {
     use super::*;
     use crate::machine::Cores;
-    use crate::scenario::Scenario;
 
     #[test]
     fn a_mask_has_its_core_and_no_other() {
@@ -240,14 +290,17 @@ mod tests {
         let scenario = Scenario { addresses: 100_000, ports: 3, ..Scenario::one_way("x", 9000) };
         let cores = Cores { generator: 0, switch: 1 };
         let bed = Bed { directory: Path::new("/d"), cores, scenario: &scenario, ports: 3 };
-        let words = bridges(&bed);
+        let words = bridges(&bed, Pipeline::Normal);
         let has = |word: &str| words.iter().any(|other| other == word);
         assert!(has("other-config:mac-table-size=200003") && has("mtu_request=8986"), "{words:?}");
         assert!(has("options:vhost-server-path=/d/port2.sock"), "{words:?}");
         assert!(!words.iter().any(|word| word.contains("memif")), "{words:?}");
+        assert!(!has("fail-mode=secure"), "{words:?}");
         let scenario = Scenario { uplinks: true, ..Scenario::one_way("x", 64) };
-        let words = bridges(&Bed { ports: 2, scenario: &scenario, ..bed }).join(" ");
+        let words =
+            bridges(&Bed { ports: 2, scenario: &scenario, ..bed }, Pipeline::Rules).join(" ");
         assert!(words.contains("add-port bench1 port1 "), "{words}");
+        assert!(words.contains("fail-mode=secure"), "{words}");
         assert!(words.contains("dpdk-devargs=\"net_memif1,role=client,"), "{words}");
         let settings = settings(&bed);
         assert!(settings.contains(&"other_config:pmd-cpu-mask=0x2".to_owned()), "{settings:?}");
