@@ -146,14 +146,12 @@ async fn add(store: &dyn Store, site: Site<'_>, key: Key, value: Value) -> Resul
     values.insert(key.clone(), RawValue::Json(value.to_string().into_bytes().into()));
     // What is there keeps what it has: all that the new value brings about, it is refused for.
     let after = before.rebuild(&values, site);
-    let known: Vec<&Problem> = before.problems.values().flatten().collect();
-    let new: Vec<Problem> = after
-        .problems
-        .values()
-        .flatten()
-        .filter(|problem| !known.contains(problem))
-        .cloned()
-        .collect();
+    let said = |desired: &Desired| -> Vec<Problem> {
+        desired.problems.values().chain(desired.warnings.values()).flatten().cloned().collect()
+    };
+    let known = said(&before);
+    let new: Vec<Problem> =
+        said(&after).into_iter().filter(|problem| !known.contains(problem)).collect();
     if !new.is_empty() {
         return Err(EditError::Refused(new));
     }
@@ -208,18 +206,13 @@ mod tests {
     const PORT: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
 
     fn guest(network: NetworkUuid, socket: &str, mac: &str) -> Port {
-        Port {
-            name: "web".parse().ok(),
-            network,
-            attachment: Attachment::VhostUser {
-                mac: mac.parse().expect("a MAC"),
-                socket: socket.parse().expect("a socket"),
-                mode: SocketMode::Client,
-                queues: 1,
-            },
-            admin_up: true,
-            cores: Vec::new(),
-        }
+        let attachment = Attachment::VhostUser {
+            mac: mac.parse().expect("a MAC"),
+            socket: socket.parse().expect("a socket"),
+            mode: SocketMode::Client,
+            queues: 1,
+        };
+        Port { name: "web".parse().ok(), ..Port::new(network, attachment) }
     }
 
     #[tokio::test]
