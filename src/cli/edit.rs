@@ -62,10 +62,9 @@ pub fn port(
                 let network = pick::network_of_store(&values, &add.network)?;
                 let port = Port {
                     name: add.name.clone(),
-                    network,
-                    attachment,
                     admin_up: !add.down,
                     cores: add.cores.clone(),
+                    ..Port::new(network, attachment)
                 };
                 add_port(&place.store, place.site(), Some(uuid), &port).await
             })?;

@@ -12,6 +12,7 @@ use crate::fields::Fields;
 
 /// A rule of a security group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Rule {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,7 +202,7 @@ impl Rule {
             // Of a rule without direction, the rest is judged all the same.
             direction: direction.unwrap_or(Direction::Ingress),
             ethertype,
-            protocol: protocol.clone().and_then(Result::ok),
+            protocol: protocol.and_then(Result::ok),
             ports,
             icmp_type,
             icmp_code,
