@@ -16,6 +16,7 @@ mod port;
 mod protocol;
 mod reading;
 mod rule;
+mod rule_text;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub(crate) use port::socket_path_misfit;
 pub use port::{AddressPair, Attachment, Port, SocketMode, SocketName};
 pub use protocol::{PortRange, Protocol};
 pub use rule::{Action, Direction, Ethertype, Remote, Rule};
+pub use rule_text::GroupNames;
 pub(crate) use state::json;
 pub use state::{ActualState, AliveState, PhysnetState, PortState, Status};
 pub(crate) use vlan::{RANGE_REMEDY, parse_range};

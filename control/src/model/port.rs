@@ -238,14 +238,38 @@ impl AddressPair {
     fn read(mut fields: Fields<'_>) -> Option<AddressPair> {
         fields.require("ip", "write the address or prefix that the port may send from");
         let ip: Option<Prefix> = fields.text("ip");
-        if let Some(group) = ip.filter(|ip| ip.net().addr().is_multicast()) {
-            let what = format!("{group} is the address of a group, from which nobody sends");
-            fields.fault("ip", what, "write addresses of stations");
+        if let Some(misfit) = ip.and_then(multicast_misfit) {
+            fields.fault("ip", misfit.what, misfit.remedy);
         }
         let mac = fields.text("mac");
         fields.finish();
         Some(AddressPair { ip: ip?, mac })
     }
+}
+
+impl FromStr for AddressPair {
+    type Err = Misfit;
+
+    /// Reads `IP` or `IP,MAC`, as commands take it.
+    fn from_str(text: &str) -> Result<AddressPair, Misfit> {
+        let (ip, mac) = match text.split_once(',') {
+            Some((ip, mac)) => (ip, Some(mac.parse()?)),
+            None => (text, None),
+        };
+        let ip: Prefix = ip.parse()?;
+        match multicast_misfit(ip) {
+            Some(misfit) => Err(misfit),
+            None => Ok(AddressPair { ip, mac }),
+        }
+    }
+}
+
+/// Why nobody can be permitted to send from here.
+fn multicast_misfit(ip: Prefix) -> Option<Misfit> {
+    ip.net().addr().is_multicast().then(|| {
+        let what = format!("{ip} is the address of a group, from which nobody sends");
+        Misfit::new(what, "write addresses of stations")
+    })
 }
 
 impl fmt::Display for AddressPair {

@@ -84,6 +84,11 @@ impl Protocol {
         matches!(self, Self::ICMP | Self::ICMPV6)
     }
 
+    /// Whether it is printed by a name.
+    pub(super) fn is_named(self) -> bool {
+        NAMES.iter().any(|(_, number)| *number == self.0)
+    }
+
     /// Reads a protocol that is written as a name, as a number, or as a number in quotes.
     pub(crate) fn from_value(value: &Value) -> Result<Protocol, Misfit> {
         match value {
