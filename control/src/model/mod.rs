@@ -11,6 +11,7 @@ mod devargs;
 mod group;
 mod ids;
 mod mac;
+mod names;
 mod network;
 mod port;
 mod protocol;

@@ -19,7 +19,7 @@ use std::iter::Peekable;
 use std::str::FromStr;
 
 use super::{
-    Action, AddressGroupUuid, Direction, Ethertype, PortRange, Prefix, Protocol, Remote, Rule,
+    Action, AddressGroupUuid, Direction, Ethertype, Prefix, Protocol, Remote, Rule,
     SecurityGroupUuid,
 };
 use crate::problem::{Misfit, quoted};
@@ -346,7 +346,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::SecurityGroup;
+    use crate::model::{PortRange, SecurityGroup};
 
     const GROUP: &str = "cccccccc-cccc-4ccc-8ccc-cccccccccccc";
 
