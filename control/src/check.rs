@@ -45,22 +45,28 @@ pub fn check(directory: &Path, configuration: Option<&Path>) -> Vec<Problem> {
     let mut found: BTreeSet<Problem> = BTreeSet::new();
     match &config {
         Some(config) => {
-            found.extend(Desired::build(&listing.values, config).problems.into_values().flatten());
+            found.extend(judged(&Desired::build(&listing.values, config)));
             hosts.remove(&config.host);
             found.extend(hosts.into_iter().map(|other| elsewhere(other, &config.host)));
         }
         None => {
             hosts.extend(hosts.is_empty().then_some(&nobody));
             let vhost = Vhost::default();
+            let mut desired = Desired::default();
             for host in hosts {
                 let site = Site { host, physnets: None, vhost: &vhost, cores: &[] };
-                found
-                    .extend(Desired::build(&listing.values, site).problems.into_values().flatten());
+                desired = desired.cleared().rebuild(&listing.values, site);
+                found.extend(judged(&desired));
             }
         }
     }
     problems.extend(found);
     problems
+}
+
+/// All that is said about a set of objects.
+fn judged(desired: &Desired) -> impl Iterator<Item = Problem> {
+    desired.problems.values().chain(desired.warnings.values()).flatten().cloned()
 }
 
 /// That ports of another host do nothing here: the usual cause is a host by another name.

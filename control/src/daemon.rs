@@ -175,6 +175,9 @@ impl Daemon {
         for problem in new_problems(former.problems.values(), desired.problems.values()) {
             tracing::error!("{problem}");
         }
+        for problem in new_problems(former.warnings.values(), desired.warnings.values()) {
+            tracing::warn!("{problem}");
+        }
         for problem in listing.problems.iter().filter(|it| !self.listing.problems.contains(it)) {
             tracing::error!("{problem}");
         }
@@ -235,7 +238,8 @@ impl Daemon {
 
     /// All that is wrong: with the store, with what is in it, with carrying it out.
     fn problems(&self) -> Vec<Problem> {
-        let of_objects = self.switch.desired().problems.values().flatten();
+        let desired = self.switch.desired();
+        let of_objects = desired.problems.values().chain(desired.warnings.values()).flatten();
         let written = self.listing.problems.iter().chain(of_objects);
         let written = written.chain(&self.switch.config().warnings).cloned();
         written.chain(self.switch.failures()).collect()

@@ -1,12 +1,21 @@
-//! What `viaduct network add|del` and `viaduct port add|del` do to a store.
+//! What the commands that add, change and delete objects do to a store.
 //!
 //! They work on the store alone, with or without a daemon. Before a value is written, the whole set with
 //! it is judged as the daemon will judge it; what the daemon would report, the command refuses in the
-//! same words. Two commands at the same moment may still pass each other: then the daemon reports it.
+//! same words. Two commands at the same moment may still pass each other: what then does not go
+//! together, the daemon reports; of two changes to one group, the later one stands.
 
-use std::collections::BTreeMap;
+mod groups;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+
+pub use self::groups::{
+    add_address_group, add_security_group, change_address_group, change_security_group,
+    delete_address_group, delete_member, delete_security_group, find_address_group,
+    find_security_group, leave_address_group, rule_number, set_member,
+};
 
 use crate::key::Key;
 use crate::model::{Desired, HostName, Network, NetworkUuid, Port, PortUuid, RawValue, Site, json};
@@ -31,7 +40,7 @@ pub enum EditError {
         name: String,
     },
     /// Several objects are called so.
-    #[error("several {kind}s are called {}; name one by UUID: {}", quoted(.name), keys(.found))]
+    #[error("several {kind}s are called {}; name one by UUID: {}", quoted(.name), list(.found))]
     Ambiguous {
         /// What was looked for.
         kind: &'static str,
@@ -41,12 +50,48 @@ pub enum EditError {
         found: Vec<Key>,
     },
     /// Ports are on the network.
-    #[error("{network}: ports are on it; delete these first: {}", keys(.ports))]
+    #[error("{network}: ports are on it; delete these first: {}", list(.ports))]
     InUse {
         /// The network to be deleted.
         network: Key,
         /// The ports on it, on all hosts.
         ports: Vec<Key>,
+    },
+    /// Ports or rules name the group, or it has members.
+    #[error("{group}: it is named by others; delete or change these first: {}", list(.by))]
+    Named {
+        /// The group to be deleted.
+        group: Key,
+        /// What names it, on all hosts.
+        by: Vec<Key>,
+    },
+    /// The group has no such rule.
+    #[error("{group}: it has no rule {}; `viaduct group rule list` numbers them", quoted(.rule))]
+    NoRule {
+        /// The group.
+        group: Key,
+        /// The number or name given.
+        rule: String,
+    },
+    /// Several rules of the group are called so.
+    #[error("{group}: several rules are called {}; name one by its number: {}", quoted(.name), list(.numbers))]
+    SeveralRules {
+        /// The group.
+        group: Key,
+        /// The name given.
+        name: String,
+        /// The numbers of the rules of that name.
+        numbers: Vec<usize>,
+    },
+    /// What should leave a group is not in it.
+    #[error("{group}: {what} is not in it; {remedy}")]
+    NotIn {
+        /// The group.
+        group: Key,
+        /// The address or port.
+        what: String,
+        /// Where to see what is.
+        remedy: &'static str,
     },
     /// The store failed.
     #[error(transparent)]
@@ -58,9 +103,9 @@ fn lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-fn keys(keys: &[Key]) -> String {
-    let keys: Vec<String> = keys.iter().map(Key::to_string).collect();
-    keys.join(", ")
+fn list(items: &[impl ToString]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(", ")
 }
 
 /// Adds a network, under a new UUID if none is given. Returns its key.
@@ -91,7 +136,7 @@ pub async fn delete_network(store: &dyn Store, name: &str) -> Result<Key, EditEr
     let values = store.list().await?.values;
     let network = find_network(&values, name)?;
     let key = Key::Network(network);
-    let on_it = |raw: &RawValue| field(raw, "network") == Some(network.to_string());
+    let on_it = |raw: &RawValue| field(raw, "network") == Some(network.to_string().into());
     let ports: Vec<Key> = values
         .iter()
         .filter(|(key, raw)| matches!(key, Key::Port { .. }) && on_it(raw))
@@ -138,22 +183,30 @@ pub fn find_port(
 }
 
 async fn add(store: &dyn Store, site: Site<'_>, key: Key, value: Value) -> Result<Key, EditError> {
-    let mut values = store.list().await?.values;
+    let values = store.list().await?.values;
     if values.contains_key(&key) {
         return Err(EditError::Exists(key));
     }
+    put(store, site, values, key, value).await
+}
+
+/// Writes a value among `values`, which the store holds, unless something is wrong with it.
+async fn put(
+    store: &dyn Store,
+    site: Site<'_>,
+    mut values: BTreeMap<Key, RawValue>,
+    key: Key,
+    value: Value,
+) -> Result<Key, EditError> {
     let before = Desired::build(&values, site);
     values.insert(key.clone(), RawValue::Json(value.to_string().into_bytes().into()));
     // What is there keeps what it has: all that the new value brings about, it is refused for.
     let after = before.rebuild(&values, site);
-    let known: Vec<&Problem> = before.problems.values().flatten().collect();
-    let new: Vec<Problem> = after
-        .problems
-        .values()
-        .flatten()
-        .filter(|problem| !known.contains(problem))
-        .cloned()
-        .collect();
+    let said = |desired: &Desired| -> Vec<Problem> {
+        desired.problems.values().chain(desired.warnings.values()).flatten().cloned().collect()
+    };
+    let known: BTreeSet<Problem> = said(&before).into_iter().collect();
+    let new: Vec<Problem> = said(&after).into_iter().filter(|it| !known.contains(it)).collect();
     if !new.is_empty() {
         return Err(EditError::Refused(new));
     }
@@ -173,7 +226,7 @@ fn find<I: Copy + ToString>(
         if id.to_string() == name {
             return Ok(id);
         }
-        if field(raw, "name").as_deref() == Some(name) {
+        if field(raw, "name").is_some_and(|its| its.as_str() == Some(name)) {
             named.push((key.clone(), id));
         }
     }
@@ -187,11 +240,11 @@ fn find<I: Copy + ToString>(
     }
 }
 
-/// A text field of a value that need not be good otherwise.
-fn field(raw: &RawValue, name: &str) -> Option<String> {
+/// A field of a value that need not be good otherwise.
+fn field(raw: &RawValue, name: &str) -> Option<Value> {
     let RawValue::Json(bytes) = raw else { return None };
-    let value: Value = serde_json::from_slice(bytes).ok()?;
-    value.get(name)?.as_str().map(str::to_owned)
+    let mut value: Value = serde_json::from_slice(bytes).ok()?;
+    value.get_mut(name).map(Value::take)
 }
 
 #[cfg(test)]
@@ -208,18 +261,13 @@ mod tests {
     const PORT: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
 
     fn guest(network: NetworkUuid, socket: &str, mac: &str) -> Port {
-        Port {
-            name: "web".parse().ok(),
-            network,
-            attachment: Attachment::VhostUser {
-                mac: mac.parse().expect("a MAC"),
-                socket: socket.parse().expect("a socket"),
-                mode: SocketMode::Client,
-                queues: 1,
-            },
-            admin_up: true,
-            cores: Vec::new(),
-        }
+        let attachment = Attachment::VhostUser {
+            mac: mac.parse().expect("a MAC"),
+            socket: socket.parse().expect("a socket"),
+            mode: SocketMode::Client,
+            queues: 1,
+        };
+        Port { name: "web".parse().ok(), ..Port::new(network, attachment) }
     }
 
     #[tokio::test]

@@ -13,6 +13,9 @@ use serde_json::{Map, Value};
 use crate::problem::{Fault, quoted};
 use crate::text::Text;
 
+/// Faults of one object after which the rest of a list is not read. A list may have ten thousand items.
+const FAULTS_MAX: usize = 100;
+
 /// The fields of one object while they are being read.
 pub(crate) struct Fields<'a> {
     object: Map<String, Value>,
@@ -75,9 +78,14 @@ impl<'a> Fields<'a> {
         self.object.remove(name).filter(|value| !value.is_null())
     }
 
+    /// Whether a field is there, and not null. To be called before the field is read.
+    pub fn has(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Reports a field that must be there and is not. To be called before the field is read.
     pub fn require(&mut self, name: &'static str, remedy: &str) {
-        if self.object.get(name).is_none_or(Value::is_null) {
+        if !self.has(name) {
             self.fault(name, "is missing", remedy);
         }
     }
@@ -93,7 +101,7 @@ impl<'a> Fields<'a> {
         self.text_from(name, &value)
     }
 
-    /// A list of texts of type `T`; faults name the place in the list.
+    /// A list of which each item is read alone; faults name the place in the list.
     pub fn list<T>(
         &mut self,
         name: &'static str,
@@ -101,13 +109,7 @@ impl<'a> Fields<'a> {
     ) -> Option<Vec<T>> {
         match self.value(name)? {
             Value::Array(values) => {
-                // Every item is read before any absence counts: all faults are wanted.
-                let read: Vec<Option<T>> = values
-                    .iter()
-                    .enumerate()
-                    .map(|(index, value)| item(self, &format!("{name}[{index}]"), value))
-                    .collect();
-                read.into_iter().collect()
+                self.items(name, values, |fields, place, value| item(fields, place, &value))
             }
             other => {
                 let what = format!("{} is not a list", shown(&other));
@@ -115,6 +117,49 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// A list of objects, each called `subject`; faults name the place in the list.
+    pub fn objects<T>(
+        &mut self,
+        name: &'static str,
+        subject: &str,
+        mut read: impl FnMut(Fields<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        match self.value(name)? {
+            Value::Array(values) => self.items(name, values, |fields, place, value| {
+                let path = format!("{}{place}", fields.prefix);
+                Fields::new(value, &path, subject, fields.faults).and_then(&mut read)
+            }),
+            other => {
+                let what = format!("{} is not a list", shown(&other));
+                self.fault(name, what, "write a list in square brackets");
+                None
+            }
+        }
+    }
+
+    /// The items of a list, if all are good. Every one is read before any absence counts, as all
+    /// faults are wanted, up to so many that nobody would read them.
+    fn items<T>(
+        &mut self,
+        name: &'static str,
+        values: Vec<Value>,
+        mut item: impl FnMut(&mut Self, &str, Value) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut good = Some(Vec::with_capacity(values.len()));
+        for (index, value) in values.into_iter().enumerate() {
+            match (item(self, &format!("{name}[{index}]"), value), &mut good) {
+                (Some(item), Some(items)) => items.push(item),
+                _ => good = None,
+            }
+            if self.faults.len() >= FAULTS_MAX {
+                let what = format!("was not read beyond {name}[{index}]: too much is wrong");
+                self.fault(name, what, "correct what is told first");
+                return None;
+            }
+        }
+        good
     }
 
     /// One text out of a field or list.

@@ -4,6 +4,9 @@
 //! | --- | --- |
 //! | `networks/<uuid>` | a network |
 //! | `nodes/<host>/ports/<uuid>` | a port on a host |
+//! | `security-groups/<uuid>` | a security group |
+//! | `address-groups/<uuid>` | an address group |
+//! | `group-members/<group>/<port>` | that a port, of any host, is a member of a security group |
 //! | `state/<host>/alive` | that a daemon runs for the host |
 //! | `state/<host>/ports/<uuid>` | what the host reports about a port |
 //! | `state/<host>/physnets/<name>` | what the host reports about a physnet |
@@ -17,7 +20,9 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::model::{HostName, NetworkUuid, PhysnetName, PortUuid};
+use crate::model::{
+    AddressGroupUuid, HostName, NetworkUuid, PhysnetName, PortUuid, SecurityGroupUuid,
+};
 use crate::problem::{Misfit, Problem, quoted};
 
 /// The place of one object.
@@ -30,6 +35,17 @@ pub enum Key {
         /// The host that the port is on.
         host: HostName,
         /// The port.
+        port: PortUuid,
+    },
+    /// `security-groups/<uuid>`: desired.
+    SecurityGroup(SecurityGroupUuid),
+    /// `address-groups/<uuid>`: desired.
+    AddressGroup(AddressGroupUuid),
+    /// `group-members/<group>/<port>`: desired.
+    GroupMember {
+        /// The security group.
+        group: SecurityGroupUuid,
+        /// The port, of whatever host.
         port: PortUuid,
     },
     /// `state/<host>/alive`: reported.
@@ -76,6 +92,9 @@ pub(crate) enum Folder {
 
 const NETWORKS: &str = "networks";
 const NODES: &str = "nodes";
+const SECURITY_GROUPS: &str = "security-groups";
+const ADDRESS_GROUPS: &str = "address-groups";
+const GROUP_MEMBERS: &str = "group-members";
 const STATE: &str = "state";
 const PORTS: &str = "ports";
 const PHYSNETS: &str = "physnets";
@@ -119,7 +138,11 @@ impl Key {
     /// Whether the object is a wish, and not a report.
     pub fn is_desired(&self) -> bool {
         match self {
-            Key::Network(_) | Key::Port { .. } => true,
+            Key::Network(_)
+            | Key::Port { .. }
+            | Key::SecurityGroup(_)
+            | Key::AddressGroup(_)
+            | Key::GroupMember { .. } => true,
             Key::Alive { .. } | Key::PortState { .. } | Key::PhysnetState { .. } => false,
         }
     }
@@ -127,7 +150,10 @@ impl Key {
     /// The host that the object belongs to, if it belongs to one.
     pub fn host(&self) -> Option<&HostName> {
         match self {
-            Key::Network(_) => None,
+            Key::Network(_)
+            | Key::SecurityGroup(_)
+            | Key::AddressGroup(_)
+            | Key::GroupMember { .. } => None,
             Key::Port { host, .. }
             | Key::Alive { host }
             | Key::PortState { host, .. }
@@ -157,14 +183,21 @@ impl Folder {
     /// What the folder at this path inside the store holds, or why it should not be there.
     pub fn of(parts: &[&str]) -> Result<Folder, KeyError> {
         match parts {
-            [] | [NODES] => Ok(Folder::Folders),
-            [NETWORKS] | [NODES, _, PORTS] => Ok(Folder::Values),
+            [] | [NODES] | [GROUP_MEMBERS] => Ok(Folder::Folders),
+            [NETWORKS] | [SECURITY_GROUPS] | [ADDRESS_GROUPS] | [NODES, _, PORTS] => {
+                Ok(Folder::Values)
+            }
+            [GROUP_MEMBERS, group] => match group.parse::<SecurityGroupUuid>() {
+                Ok(_) => Ok(Folder::Values),
+                Err(misfit) => Err(KeyError { key: parts.join("/"), misfit }),
+            },
             [NODES, host] => host_part(&parts.join("/"), host).map(|_| Folder::Folders),
             [STATE] => Ok(Folder::State),
             _ => Err(error(
                 &parts.join("/"),
                 "no key of this version stands here",
-                "move it out of the store; the folders are `networks` and `nodes/<host>/ports`",
+                "move it out of the store; the folders are `networks`, `security-groups`, \
+                 `address-groups`, `group-members/<group>` and `nodes/<host>/ports`",
             )),
         }
     }
@@ -189,6 +222,12 @@ impl FromStr for Key {
         match parts[..] {
             [NETWORKS, network] => Ok(Key::Network(network.parse().map_err(misfit)?)),
             [NODES, name, PORTS, uuid] => Ok(Key::Port { host: host(name)?, port: port(uuid)? }),
+            [SECURITY_GROUPS, group] => Ok(Key::SecurityGroup(group.parse().map_err(misfit)?)),
+            [ADDRESS_GROUPS, group] => Ok(Key::AddressGroup(group.parse().map_err(misfit)?)),
+            [GROUP_MEMBERS, group, uuid] => {
+                let group = group.parse().map_err(misfit)?;
+                Ok(Key::GroupMember { group, port: port(uuid)? })
+            }
             [STATE, name, ALIVE] => Ok(Key::Alive { host: host(name)? }),
             [STATE, name, PORTS, uuid] => {
                 Ok(Key::PortState { host: host(name)?, port: port(uuid)? })
@@ -198,6 +237,17 @@ impl FromStr for Key {
                 Ok(Key::PhysnetState { host: host(name)?, physnet })
             }
             [NETWORKS, ..] => Err(error(key, "it has too many parts", "write networks/<uuid>")),
+            [SECURITY_GROUPS, ..] => {
+                Err(error(key, "it has too many parts", "write security-groups/<uuid>"))
+            }
+            [ADDRESS_GROUPS, ..] => {
+                Err(error(key, "it has too many parts", "write address-groups/<uuid>"))
+            }
+            [GROUP_MEMBERS, ..] => Err(error(
+                key,
+                "it does not end in two UUIDs",
+                "write group-members/<uuid of the group>/<uuid of the port>",
+            )),
             [NODES, _, PORTS, ..] => {
                 Err(error(key, "it does not end in one UUID", "write nodes/<host>/ports/<uuid>"))
             }
@@ -215,7 +265,8 @@ impl FromStr for Key {
             _ => Err(error(
                 key,
                 format!("{} is not known in this version", quoted(parts[0])),
-                "write networks/<uuid> or nodes/<host>/ports/<uuid>",
+                "write networks/<uuid>, nodes/<host>/ports/<uuid>, security-groups/<uuid>, \
+                 address-groups/<uuid> or group-members/<group>/<port>",
             )),
         }
     }
@@ -226,6 +277,9 @@ impl fmt::Display for Key {
         match self {
             Key::Network(network) => write!(f, "{NETWORKS}/{network}"),
             Key::Port { host, port } => write!(f, "{NODES}/{host}/{PORTS}/{port}"),
+            Key::SecurityGroup(group) => write!(f, "{SECURITY_GROUPS}/{group}"),
+            Key::AddressGroup(group) => write!(f, "{ADDRESS_GROUPS}/{group}"),
+            Key::GroupMember { group, port } => write!(f, "{GROUP_MEMBERS}/{group}/{port}"),
             Key::Alive { host } => write!(f, "{STATE}/{host}/{ALIVE}"),
             Key::PortState { host, port } => write!(f, "{STATE}/{host}/{PORTS}/{port}"),
             Key::PhysnetState { host, physnet } => {
@@ -260,7 +314,7 @@ mod tests {
         let uuid = any::<[u8; 16]>().prop_map(uuid::Uuid::from_bytes);
         let host = "[A-Za-z0-9][A-Za-z0-9._-]{0,199}";
         let physnet = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}";
-        (0..5, uuid, host, physnet).prop_map(|(kind, uuid, host, physnet)| {
+        (0..8, uuid, host, physnet).prop_map(|(kind, uuid, host, physnet)| {
             let host: HostName = host.parse().expect("the pattern of host names");
             let port = PortUuid::from(uuid);
             match kind {
@@ -268,6 +322,9 @@ mod tests {
                 1 => Key::Port { host, port },
                 2 => Key::Alive { host },
                 3 => Key::PortState { host, port },
+                4 => Key::SecurityGroup(uuid.into()),
+                5 => Key::AddressGroup(uuid.into()),
+                6 => Key::GroupMember { group: uuid.into(), port },
                 _ => Key::PhysnetState { host, physnet: physnet.parse().expect("a physnet") },
             }
         })
@@ -331,16 +388,43 @@ mod tests {
                 ),
             ),
             (
-                format!("security-groups/{u}"),
+                format!("security-groups/{u}/rules"),
                 format!(
-                    "key `security-groups/{u}`: `security-groups` is not known in this version; \
-                     write networks/<uuid> or nodes/<host>/ports/<uuid>"
+                    "key `security-groups/{u}/rules`: it has too many parts; write \
+                     security-groups/<uuid>"
+                ),
+            ),
+            (
+                "address-groups/bad".to_owned(),
+                format!("key `address-groups/bad`: `bad` is not a UUID; write a UUID such as {u}"),
+            ),
+            (
+                format!("address-groups/{u}/{u}"),
+                format!(
+                    "key `address-groups/{u}/{u}`: it has too many parts; write \
+                     address-groups/<uuid>"
+                ),
+            ),
+            (
+                format!("group-members/{u}"),
+                format!(
+                    "key `group-members/{u}`: it does not end in two UUIDs; write \
+                     group-members/<uuid of the group>/<uuid of the port>"
+                ),
+            ),
+            (
+                format!("routers/{u}"),
+                format!(
+                    "key `routers/{u}`: `routers` is not known in this version; write \
+                     networks/<uuid>, nodes/<host>/ports/<uuid>, security-groups/<uuid>, \
+                     address-groups/<uuid> or group-members/<group>/<port>"
                 ),
             ),
             (
                 "".to_owned(),
-                "key ``: `` is not known in this version; write networks/<uuid> or \
-                 nodes/<host>/ports/<uuid>"
+                "key ``: `` is not known in this version; write networks/<uuid>, \
+                 nodes/<host>/ports/<uuid>, security-groups/<uuid>, address-groups/<uuid> or \
+                 group-members/<group>/<port>"
                     .to_owned(),
             ),
             (

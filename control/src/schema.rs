@@ -7,13 +7,18 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::config::Config;
-use crate::model::{AliveState, Network, PhysnetState, Port, PortState};
+use crate::model::{
+    AddressGroup, AliveState, GroupMember, Network, PhysnetState, Port, PortState, SecurityGroup,
+};
 
 /// Every schema, by the name of its file.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("network.json", of::<Network>()),
         ("port.json", of::<Port>()),
+        ("security-group.json", of::<SecurityGroup>()),
+        ("address-group.json", of::<AddressGroup>()),
+        ("group-member.json", of::<GroupMember>()),
         ("port-state.json", of::<PortState>()),
         ("physnet-state.json", of::<PhysnetState>()),
         ("alive-state.json", of::<AliveState>()),

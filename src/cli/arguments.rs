@@ -3,11 +3,21 @@
 //! Values are read by the types of the model, so a bad address or UUID is refused here in the words
 //! that the daemon would use for it. What options mean together is the commands' to say.
 
+mod groups;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::config::Config;
-use control::model::{Devargs, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName, Vid};
+use control::model::{
+    AddressPair, Devargs, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName,
+    StationAddress, Vid,
+};
+
+pub use self::groups::{
+    AddressGroupAction, AddressGroupArguments, GroupAction, GroupAdd, GroupArguments, MemberAction,
+    ReturnTraffic, RuleAction,
+};
 
 /// What the options are headed by that most people need not give.
 const WHERE: &str = "Where things are";
@@ -26,7 +36,8 @@ const WHERE: &str = "Where things are";
 Examples:
   viaduct run --config viaduct.toml
   viaduct network add --name red --physnet physnet1 --vlan 100
-  viaduct port add --name web --network red --mac 52:54:00:00:00:01 --socket web.sock
+  viaduct group add --name web --rule 'ingress tcp 80' --rule 'egress any'
+  viaduct port add --name web --network red --socket web.sock --ip 10.0.0.5 --group web
   viaduct show ports",
     disable_help_subcommand = true,
     arg_required_else_help = true
@@ -52,6 +63,12 @@ pub enum Command {
     /// Add and delete ports of this host in the store
     #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
     Port(PortArguments),
+    /// Add, change and delete security groups in the store
+    #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
+    Group(GroupArguments),
+    /// Add, change and delete address groups in the store
+    #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
+    AddressGroup(AddressGroupArguments),
     /// Tell all that is wrong with a configuration and a store, without a daemon
     Check(CheckArguments),
 }
@@ -303,8 +320,10 @@ pub enum PortAction {
 /// `viaduct port add`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  viaduct port add --name web --network red --mac 52:54:00:00:00:01 --socket web.sock
-  viaduct port add --network red --socket /run/guests/db.sock --mode server --queues 4
+  viaduct port add --name web --network red --mac 52:54:00:00:00:01 --socket web.sock \\
+      --ip 10.0.0.5 --ip 2001:db8::5 --group web
+  viaduct port add --network red --socket router.sock --allow 10.1.0.0/16 --group routers
+  viaduct port add --network red --socket /run/guests/db.sock --mode server --no-port-security
   viaduct port add --network red --kind ethdev --device net_tap0,iface=tap0")]
 pub struct PortAdd {
     /// The network that it is on: its name, its UUID, or the first 4 or more digits of the UUID
@@ -338,6 +357,20 @@ pub struct PortAdd {
     /// The CPUs whose workers may poll it, with commas between. Default: all workers
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
     pub cores: Vec<u32>,
+    /// An address that was given to it; may be given several times
+    #[arg(long = "ip", value_name = "ADDRESS")]
+    pub fixed_ips: Vec<StationAddress>,
+    /// What it may send from besides: an address or prefix, and the MAC address that goes with it if
+    /// that is not the port's; may be given several times
+    #[arg(long = "allow", value_name = "IP[,MAC]")]
+    pub allowed_pairs: Vec<AddressPair>,
+    /// A security group that it has: its name, its UUID, or the first 4 or more digits of the UUID;
+    /// may be given several times. Without any, nothing passes but ARP, neighbour discovery and DHCP
+    #[arg(long = "group", value_name = "GROUP", conflicts_with = "no_port_security")]
+    pub groups: Vec<String>,
+    /// Let all frames pass, from whatever address. So it is for an ethdev without --mac
+    #[arg(long)]
+    pub no_port_security: bool,
     /// Attach it, but let no frames pass
     #[arg(long)]
     pub down: bool,

@@ -60,12 +60,17 @@ pub fn port(
             let added = block_on(async {
                 let values = place.store.list().await?.values;
                 let network = pick::network_of_store(&values, &add.network)?;
+                let groups = add.groups.iter().map(|it| pick::security_group_of_store(&values, it));
+                let bare = Port::new(network, attachment);
                 let port = Port {
                     name: add.name.clone(),
-                    network,
-                    attachment,
                     admin_up: !add.down,
                     cores: add.cores.clone(),
+                    port_security: bare.port_security && !add.no_port_security,
+                    fixed_ips: add.fixed_ips.clone(),
+                    allowed_address_pairs: add.allowed_pairs.clone(),
+                    security_groups: groups.collect::<Result<_, _>>()?,
+                    ..bare
                 };
                 add_port(&place.store, place.site(), Some(uuid), &port).await
             })?;
@@ -159,7 +164,7 @@ fn attachment(add: &PortAdd, uuid: PortUuid) -> Result<Attachment, Failure> {
 }
 
 /// Why an object was not added. Its key, which often nobody chose, says nothing and is left out.
-fn refusal(error: EditError, new: &Key) -> Failure {
+pub fn refusal(error: EditError, new: &Key) -> Failure {
     let EditError::Refused(problems) = error else { return error.into() };
     let new = format!("{new}: ");
     let lines: Vec<String> = problems

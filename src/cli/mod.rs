@@ -7,6 +7,7 @@ mod arguments;
 mod check;
 mod edit;
 mod failure;
+mod groups;
 mod pick;
 mod place;
 mod run;
@@ -63,6 +64,8 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Rebalance(arguments) => show::rebalance(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),
         Command::Port(arguments) => edit::port(arguments, out, err),
+        Command::Group(arguments) => groups::group(arguments, out),
+        Command::AddressGroup(arguments) => groups::address_group(arguments, out),
         Command::Check(arguments) => check::check(arguments, out),
     }
 }

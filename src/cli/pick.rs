@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use control::edit::{EditError, find_network, find_port};
+use control::edit::{EditError, find_address_group, find_network, find_port, find_security_group};
 use control::key::Key;
-use control::model::{HostName, NetworkUuid, PortUuid, RawValue};
+use control::model::{
+    AddressGroupUuid, HostName, NetworkUuid, PortUuid, RawValue, SecurityGroupUuid,
+};
 
 use super::failure::Failure;
 
@@ -76,6 +78,28 @@ pub fn port_of_store(
 ) -> Result<PortUuid, EditError> {
     or_by_digits(find_port(values, host, wanted), values, |key| match key {
         Key::Port { host: its, port } if its == host => Some(*port),
+        _ => None,
+    })
+}
+
+/// Picks a security group of a store.
+pub fn security_group_of_store(
+    values: &BTreeMap<Key, RawValue>,
+    wanted: &str,
+) -> Result<SecurityGroupUuid, EditError> {
+    or_by_digits(find_security_group(values, wanted), values, |key| match key {
+        Key::SecurityGroup(group) => Some(*group),
+        _ => None,
+    })
+}
+
+/// Picks an address group of a store.
+pub fn address_group_of_store(
+    values: &BTreeMap<Key, RawValue>,
+    wanted: &str,
+) -> Result<AddressGroupUuid, EditError> {
+    or_by_digits(find_address_group(values, wanted), values, |key| match key {
+        Key::AddressGroup(group) => Some(*group),
         _ => None,
     })
 }

@@ -53,6 +53,31 @@ fn cases() -> Vec<Case> {
             in_force: vec!["p"],
         },
         Case {
+            name: "a rule that cannot be",
+            bad: {
+                let group = json!({"rules": [{"direction": "ingress", "protocol": "gre",
+                                              "ports": 80}]});
+                let group = (format!("security-groups/{}", uuid("g")), group.to_string());
+                with(port(json!({}))).into_iter().chain([group]).collect()
+            },
+            told: vec![(
+                format!("security-groups/{}", uuid("g")),
+                "rules[0].ports",
+                "`gre` has no ports".into(),
+            )],
+            refused: vec![],
+            good: vec![(format!("security-groups/{}", uuid("g")), json!({}).to_string())],
+            in_force: vec!["p"],
+        },
+        Case {
+            name: "groups without port security",
+            bad: with(port(json!({"security_groups": [uuid("g")]}))),
+            told: vec![(p.clone(), "security_groups", "do nothing without port security".into())],
+            refused: vec![("p", "security_groups")],
+            good: good(),
+            in_force: vec!["p"],
+        },
+        Case {
             name: "a bad UUID in a field",
             bad: with(port(json!({"network": "blue"}))),
             told: vec![(p.clone(), "network", "`blue` is not a UUID".into())],

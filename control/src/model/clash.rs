@@ -5,6 +5,7 @@
 //! what is said to who comes second.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use super::desired::{RawValue, Site};
@@ -24,6 +25,26 @@ pub(super) trait Claims {
 
     /// Notes what an object without faults needs.
     fn claim(&mut self, id: Self::Id, object: &Self::Object);
+}
+
+/// The claims of objects that need nothing for themselves alone: any number of them go together.
+pub(super) struct NoClaims<I, T>(PhantomData<(I, T)>);
+
+impl<I, T> Default for NoClaims<I, T> {
+    fn default() -> Self {
+        NoClaims(PhantomData)
+    }
+}
+
+impl<I, T> Claims for NoClaims<I, T> {
+    type Id = I;
+    type Object = T;
+
+    fn faults(&self, _: I, _: &T) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    fn claim(&mut self, _: I, _: &T) {}
 }
 
 /// The VLANs, and the physnets as a whole, that networks have claimed.

@@ -10,8 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::clash::{Claims, NetworkClaims, PortClaims};
-use super::{HostName, Network, NetworkUuid, PhysnetName, Port, PortUuid};
+use super::clash::{Claims, NetworkClaims, NoClaims, PortClaims};
+use super::reading::Readings;
+use super::{
+    AddressGroup, AddressGroupUuid, GroupMember, HostName, Network, NetworkUuid, PhysnetName, Port,
+    PortUuid, SecurityGroup, SecurityGroupUuid, waits,
+};
 use crate::config::{Config, Physnet, Vhost};
 use crate::key::Key;
 use crate::problem::{Fault, Misfit, Problem};
@@ -23,9 +27,28 @@ pub struct Desired {
     pub networks: BTreeMap<NetworkUuid, Network>,
     /// The ports in force on this host; the network of each is in force.
     pub ports: BTreeMap<PortUuid, Port>,
+    /// The security groups in force, whether or not a port of this host has them. One that did not
+    /// change is the same in memory from one result to the next.
+    pub security_groups: BTreeMap<SecurityGroupUuid, Arc<SecurityGroup>>,
+    /// The address groups in force; the same holds for them.
+    pub address_groups: BTreeMap<AddressGroupUuid, Arc<AddressGroup>>,
+    /// The members of security groups that the store names, of this host or another. That a port of
+    /// this host is a member of the groups that it has is not among them. The group need not be there.
+    pub group_members: BTreeMap<SecurityGroupUuid, BTreeMap<PortUuid, Arc<GroupMember>>>,
     /// What is wrong, by key. A port of this host that stands here and not in `ports` is refused; one
     /// that stands in both has its former value.
     pub problems: BTreeMap<Key, Vec<Problem>>,
+    /// What objects in force wait for, by key: groups that they name and that are not in force.
+    pub warnings: BTreeMap<Key, Vec<Problem>>,
+    read: Read,
+}
+
+/// What was read of the objects that are large or many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Read {
+    security_groups: Readings<SecurityGroupUuid, SecurityGroup>,
+    address_groups: Readings<AddressGroupUuid, AddressGroup>,
+    group_members: Readings<(SecurityGroupUuid, PortUuid), GroupMember>,
 }
 
 /// A value as a store has it, not yet judged.
@@ -71,8 +94,10 @@ impl Desired {
     /// What should be in force now, when `self` was before.
     pub fn rebuild<'a>(&self, raw: &BTreeMap<Key, RawValue>, site: impl Into<Site<'a>>) -> Desired {
         let site = site.into();
-        let mut networks = Vec::new();
-        let mut ports = Vec::new();
+        let (mut networks, mut ports) = (Vec::new(), Vec::new());
+        let (mut groups, mut address_groups, mut members) = (Vec::new(), Vec::new(), Vec::new());
+        let mut read = Read::default();
+        let before = &self.read;
         for (key, value) in raw {
             match key {
                 Key::Network(network) => {
@@ -80,6 +105,25 @@ impl Desired {
                 }
                 Key::Port { host, port } if host == site.host => {
                     ports.push(Candidate::new(key, *port, value, Port::from_json));
+                }
+                Key::SecurityGroup(id) => {
+                    groups.push(Candidate::known(key, *id, value, |text| {
+                        let (now, before) = (&mut read.security_groups, &before.security_groups);
+                        now.read(before, *id, text, SecurityGroup::from_json)
+                    }));
+                }
+                Key::AddressGroup(id) => {
+                    address_groups.push(Candidate::known(key, *id, value, |text| {
+                        let (now, before) = (&mut read.address_groups, &before.address_groups);
+                        now.read(before, *id, text, AddressGroup::from_json)
+                    }));
+                }
+                Key::GroupMember { group, port } => {
+                    let id = (*group, *port);
+                    members.push(Candidate::known(key, id, value, |text| {
+                        let (now, before) = (&mut read.group_members, &before.group_members);
+                        now.read(before, id, text, GroupMember::from_json)
+                    }));
                 }
                 // Other hosts' ports are theirs to judge; reports are not wishes.
                 Key::Port { .. }
@@ -100,7 +144,37 @@ impl Desired {
             settle(networks, &self.networks, NetworkClaims::new(site, &used), &mut problems);
         let claims = PortClaims::new(site, &networks, raw);
         let ports = settle(ports, &self.ports, claims, &mut problems);
-        Desired { networks, ports, problems }
+        let security_groups =
+            settle(groups, &self.security_groups, NoClaims::default(), &mut problems);
+        let address_groups =
+            settle(address_groups, &self.address_groups, NoClaims::default(), &mut problems);
+        let former_members: BTreeMap<_, _> = (self.group_members.iter())
+            .flat_map(|(group, members)| members.iter().map(|(port, it)| ((*group, *port), it)))
+            .map(|(id, member)| (id, Arc::clone(member)))
+            .collect();
+        let members = settle(members, &former_members, NoClaims::default(), &mut problems);
+        let mut group_members: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for ((group, port), member) in members {
+            group_members.entry(group).or_default().insert(port, member);
+        }
+        let mut desired = Desired {
+            networks,
+            ports,
+            security_groups,
+            address_groups,
+            group_members,
+            problems,
+            warnings: BTreeMap::new(),
+            read,
+        };
+        desired.warnings = waits::warnings(&desired, site.host, raw);
+        desired
+    }
+
+    /// Nothing in force, but with memory of what was read: for judging the same values for another
+    /// host.
+    pub fn cleared(self) -> Desired {
+        Desired { read: self.read, ..Desired::default() }
     }
 
     /// The ports of `host` that are refused, with the problems for which they are.
@@ -126,8 +200,18 @@ struct Candidate<'a, I, T> {
 
 impl<'a, I, T> Candidate<'a, I, T> {
     fn new(key: &'a Key, id: I, raw: &RawValue, read: fn(&[u8]) -> Result<T, Vec<Fault>>) -> Self {
+        Self::known(key, id, raw, |text| read(text))
+    }
+
+    /// An object that may have been read before.
+    fn known(
+        key: &'a Key,
+        id: I,
+        raw: &RawValue,
+        read: impl FnOnce(&Arc<[u8]>) -> Result<T, Vec<Fault>>,
+    ) -> Self {
         let value = match raw {
-            RawValue::Json(bytes) => read(bytes),
+            RawValue::Json(text) => read(text),
             RawValue::Unreadable(misfit) => Err(vec![Fault::misfit("", misfit.clone())]),
         };
         Candidate { key, id, value }

@@ -20,6 +20,14 @@ pub struct NetworkUuid(Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortUuid(Uuid);
 
+/// The UUID of a security group: rules, and the set of the ports that have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecurityGroupUuid(Uuid);
+
+/// The UUID of an address group: a set of prefixes that rules name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressGroupUuid(Uuid);
+
 text_type!(
     NetworkUuid,
     "The UUID of a network.",
@@ -29,6 +37,18 @@ text_type!(
 text_type!(
     PortUuid,
     "The UUID of a port.",
+    "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+    "write a UUID such as 6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d"
+);
+text_type!(
+    SecurityGroupUuid,
+    "The UUID of a security group.",
+    "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+    "write a UUID such as 6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d"
+);
+text_type!(
+    AddressGroupUuid,
+    "The UUID of an address group.",
     "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
     "write a UUID such as 6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d"
 );
@@ -81,6 +101,8 @@ macro_rules! uuid_type {
 
 uuid_type!(NetworkUuid);
 uuid_type!(PortUuid);
+uuid_type!(SecurityGroupUuid);
+uuid_type!(AddressGroupUuid);
 
 /// The name of a host, as in `nodes/<host>/…`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

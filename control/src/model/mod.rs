@@ -4,25 +4,40 @@
 //! the others ([`Desired`]); both are pure functions, so the daemon, `viaduct check` and the commands
 //! that edit a store say the same. Nothing here touches a file, a socket or a frame.
 
+mod address;
 mod clash;
 mod desired;
 mod devargs;
+mod group;
 mod ids;
 mod mac;
+mod names;
 mod network;
 mod port;
+mod protocol;
+mod reading;
+mod rule;
+mod rule_text;
 mod state;
 #[cfg(test)]
 mod tests;
 mod vlan;
+mod waits;
 
+pub use address::{Prefix, StationAddress};
 pub use desired::{Desired, RawValue, Site};
 pub use devargs::Devargs;
-pub use ids::{HostName, Name, NetworkUuid, PhysnetName, PortUuid};
+pub use group::{AddressGroup, GroupMember, ReturnTraffic, SecurityGroup};
+pub use ids::{
+    AddressGroupUuid, HostName, Name, NetworkUuid, PhysnetName, PortUuid, SecurityGroupUuid,
+};
 pub use mac::Mac;
 pub use network::{Network, Segment};
 pub(crate) use port::socket_path_misfit;
-pub use port::{Attachment, Port, SocketMode, SocketName};
+pub use port::{AddressPair, Attachment, Port, SocketMode, SocketName};
+pub use protocol::{PortRange, Protocol};
+pub use rule::{Action, Direction, Ethertype, Remote, Rule};
+pub use rule_text::GroupNames;
 pub(crate) use state::json;
 pub use state::{ActualState, AliveState, PhysnetState, PortState, Status};
 pub(crate) use vlan::{RANGE_REMEDY, parse_range};

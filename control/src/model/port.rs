@@ -10,7 +10,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Devargs, Mac, Name, NetworkUuid};
+use super::{Devargs, Mac, Name, NetworkUuid, Prefix, SecurityGroupUuid, StationAddress};
 use crate::cores;
 use crate::fields::Fields;
 use crate::problem::{Fault, Misfit, quoted};
@@ -37,6 +37,34 @@ pub struct Port {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub cores: Vec<u32>,
+    /// Whether the port may send only from its own addresses, and send and receive only what its
+    /// security groups permit. A port without `mac` can have none; its default is false.
+    #[serde(default = "yes")]
+    pub port_security: bool,
+    /// The addresses that were given to the port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub fixed_ips: Vec<StationAddress>,
+    /// What the port may send from besides: addresses that move, or networks that it routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub allowed_address_pairs: Vec<AddressPair>,
+    /// The security groups of the port. With port security and no group, nothing passes but ARP,
+    /// neighbour discovery and the port's own DHCP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub security_groups: Vec<SecurityGroupUuid>,
+}
+
+/// An address that a port may send from besides its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AddressPair {
+    /// The address, or all addresses of a prefix.
+    pub ip: Prefix,
+    /// The MAC address that goes with it. Default: the port's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
 }
 
 /// What is attached to the switch by a port.
@@ -83,12 +111,32 @@ impl Port {
     /// Most pairs of queues that a port can have.
     pub const QUEUES_MAX: u16 = 16;
 
+    /// Most fixed addresses, and most allowed address pairs, that a port can have.
+    pub const ADDRESSES_MAX: usize = 64;
+
+    /// Most security groups that a port can have.
+    pub const GROUPS_MAX: usize = 32;
+
+    /// A port on this network, all else being as it is where nothing is given.
+    pub fn new(network: NetworkUuid, attachment: Attachment) -> Port {
+        let mut port = Port {
+            name: None,
+            network,
+            attachment,
+            admin_up: true,
+            cores: Vec::new(),
+            port_security: true,
+            fixed_ips: Vec::new(),
+            allowed_address_pairs: Vec::new(),
+            security_groups: Vec::new(),
+        };
+        port.port_security = port.mac().is_some();
+        port
+    }
+
     /// The address that belongs to the port, if one is known.
     pub fn mac(&self) -> Option<Mac> {
-        match &self.attachment {
-            Attachment::VhostUser { mac, .. } => Some(*mac),
-            Attachment::Ethdev { mac, .. } => *mac,
-        }
+        self.attachment.mac()
     }
 
     /// Where the port's socket is, if it has one; relative names are under `directory`.
@@ -116,8 +164,120 @@ impl Port {
         let attachment = Attachment::read(&mut fields);
         let admin_up = fields.flag("admin_up").unwrap_or(true);
         let cores = cores::read(&mut fields).unwrap_or_default();
+        let has_mac = attachment.as_ref().map(|attachment| attachment.mac().is_some());
+        let port_security = read_port_security(&mut fields, has_mac);
+        let most = Port::ADDRESSES_MAX;
+        let fixed_ips =
+            fields.list("fixed_ips", |fields, name, value| fields.text_from(name, value));
+        let fixed_ips = few(&mut fields, "fixed_ips", "addresses", most, fixed_ips);
+        let pairs = fields.objects("allowed_address_pairs", "a pair", AddressPair::read);
+        let pairs = few(&mut fields, "allowed_address_pairs", "pairs", most, pairs);
+        let most = Port::GROUPS_MAX;
+        let groups =
+            fields.list("security_groups", |fields, name, value| fields.text_from(name, value));
+        let security_groups = few(&mut fields, "security_groups", "groups", most, groups);
+        if port_security == Some(false) && !security_groups.is_empty() {
+            fields.fault(
+                "security_groups",
+                "groups do nothing without port security",
+                "set port_security to true (which needs a mac), or remove the groups",
+            );
+        }
         fields.finish();
-        Some(Port { name, network: network?, attachment: attachment?, admin_up, cores })
+        Some(Port {
+            name,
+            network: network?,
+            attachment: attachment?,
+            admin_up,
+            cores,
+            port_security: port_security?,
+            fixed_ips,
+            allowed_address_pairs: pairs,
+            security_groups,
+        })
+    }
+}
+
+/// The field `port_security`, which depends on whether the port has an address of its own. None if
+/// that is not known, or for a fault.
+fn read_port_security(fields: &mut Fields<'_>, has_mac: Option<bool>) -> Option<bool> {
+    let wanted = fields.flag("port_security");
+    let has_mac = has_mac?;
+    if wanted == Some(true) && !has_mac {
+        let what = "a port without `mac` cannot have port security";
+        fields.fault("port_security", what, "add the `mac` of the station behind it, or set false");
+        return None;
+    }
+    Some(wanted.unwrap_or(has_mac))
+}
+
+/// The items of a list that is not longer than it may be, and has each once.
+fn few<T: Copy + Ord + fmt::Display>(
+    fields: &mut Fields<'_>,
+    name: &str,
+    items: &str,
+    most: usize,
+    read: Option<Vec<T>>,
+) -> Vec<T> {
+    let read = read.unwrap_or_default();
+    if read.len() > most {
+        let what = format!("has {} {items}", read.len());
+        fields.fault(name, what, format!("keep to {most} at most"));
+        return Vec::new();
+    }
+    for (index, item) in read.iter().enumerate() {
+        if read[..index].contains(item) {
+            let remedy = "remove one of the two";
+            fields.fault(&format!("{name}[{index}]"), format!("{item} is listed twice"), remedy);
+        }
+    }
+    read
+}
+
+impl AddressPair {
+    fn read(mut fields: Fields<'_>) -> Option<AddressPair> {
+        fields.require("ip", "write the address or prefix that the port may send from");
+        let ip: Option<Prefix> = fields.text("ip");
+        if let Some(misfit) = ip.and_then(multicast_misfit) {
+            fields.fault("ip", misfit.what, misfit.remedy);
+        }
+        let mac = fields.text("mac");
+        fields.finish();
+        Some(AddressPair { ip: ip?, mac })
+    }
+}
+
+impl FromStr for AddressPair {
+    type Err = Misfit;
+
+    /// Reads `IP` or `IP,MAC`, as commands take it.
+    fn from_str(text: &str) -> Result<AddressPair, Misfit> {
+        let (ip, mac) = match text.split_once(',') {
+            Some((ip, mac)) => (ip, Some(mac.parse()?)),
+            None => (text, None),
+        };
+        let ip: Prefix = ip.parse()?;
+        match multicast_misfit(ip) {
+            Some(misfit) => Err(misfit),
+            None => Ok(AddressPair { ip, mac }),
+        }
+    }
+}
+
+/// Why nobody can be permitted to send from here.
+fn multicast_misfit(ip: Prefix) -> Option<Misfit> {
+    ip.net().addr().is_multicast().then(|| {
+        let what = format!("{ip} is the address of a group, from which nobody sends");
+        Misfit::new(what, "write addresses of stations")
+    })
+}
+
+impl fmt::Display for AddressPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mac {
+            Some(mac) => write!(f, "{},{mac}", self.ip),
+            None => self.ip.fmt(f),
+        }
     }
 }
 
@@ -127,6 +287,13 @@ impl Attachment {
         match self {
             Attachment::VhostUser { .. } => "vhost-user",
             Attachment::Ethdev { .. } => "ethdev",
+        }
+    }
+
+    fn mac(&self) -> Option<Mac> {
+        match self {
+            Attachment::VhostUser { mac, .. } => Some(*mac),
+            Attachment::Ethdev { mac, .. } => *mac,
         }
     }
 

@@ -162,7 +162,7 @@ impl StoreError {
             StoreError::NotDesired(key) => Problem::whole(
                 key,
                 "this is what the daemon reports",
-                "write networks/<uuid> or nodes/<host>/ports/<uuid>",
+                "leave `state` to the daemon, which writes it",
             ),
             StoreError::Claimed { host, holder, lock } => Problem::whole(
                 lock.display(),

@@ -62,12 +62,14 @@ impl Bed {
 
     /// Runs a command line and returns all that it prints, and how it ends if not well.
     pub fn run(&self, line: &str) -> String {
-        let mut words: Vec<String> = line.split_whitespace().map(|word| self.real(word)).collect();
+        let mut words: Vec<String> = words(line).iter().map(|word| self.real(word)).collect();
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
             Some("show" | "rebalance") => has("--config") || has("--socket"),
-            Some("network" | "port") => has("--config") || has("--store"),
+            Some("network" | "port" | "group" | "address-group") => {
+                has("--config") || has("--store")
+            }
             _ => true,
         };
         if !says_where && !has("--help") {
@@ -100,6 +102,18 @@ impl Bed {
             .replace(&format!("{here}/viaduct.sock"), "/run/viaduct/viaduct.sock")
             .replace(&format!("{here}/"), "")
     }
+}
+
+/// The words of a line, as a shell reads them that knows of quotes only the single ones.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        match index % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
 }
 
 /// Runs the program and returns how it ended and all that it printed, to both streams.

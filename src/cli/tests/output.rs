@@ -94,9 +94,19 @@ fn what_was_added_is_in_the_store() {
         "viaduct network add --uuid {network} --name red --type vlan --physnet physnet1 --vlan 100 \
          --mtu 1400 --no-flooding --no-learning"
     ));
+    let (group, addresses) =
+        ("88888888-8a3b-4c58-9d52-0c7f0b1f2e3d", "99999999-8a3b-4c58-9d52-0c7f0b1f2e3d");
+    bed.run(&format!("viaduct address-group add --uuid {addresses} --name dns ::1 10.0.0.0/8"));
+    bed.run(&format!(
+        "viaduct group add --uuid {group} --name web --return-traffic none \
+         --rule 'ingress tcp 80-90 priority 7 name http' \
+         --rule 'deny egress any to address-group dns'"
+    ));
+    bed.run(&format!("viaduct group member add web {port} 10.0.0.7"));
     bed.run(&format!(
         "viaduct port add --uuid {port} --network 6f1c --mac 52:54:00:00:00:01 --socket a.sock \
-         --mode server --queues 2 --down --name web"
+         --mode server --queues 2 --down --name web --ip 10.0.0.5 --ip 2001:db8::5 --group web \
+         --allow 10.1.0.0/16 --allow 10.0.0.9,00:00:5e:00:01:0a"
     ));
     let read = |file: String| -> serde_json::Value {
         let text = std::fs::read_to_string(bed.path(&file)).expect("it was added");
@@ -114,7 +124,31 @@ fn what_was_added_is_in_the_store() {
         serde_json::json!({
             "name": "web", "network": network, "kind": "vhost-user", "mac": "52:54:00:00:00:01",
             "socket": "a.sock", "mode": "server", "queues": 2, "admin_up": false,
+            "port_security": true, "fixed_ips": ["10.0.0.5", "2001:db8::5"],
+            "allowed_address_pairs": [
+                {"ip": "10.1.0.0/16"}, {"ip": "10.0.0.9", "mac": "00:00:5e:00:01:0a"},
+            ],
+            "security_groups": [group],
         })
+    );
+    assert_eq!(
+        read(format!("store/security-groups/{group}.json")),
+        serde_json::json!({
+            "name": "web", "return_traffic": "none", "rules": [
+                {"direction": "ingress", "protocol": "tcp", "ports": "80-90", "priority": 7,
+                 "name": "http", "action": "permit"},
+                {"direction": "egress", "remote_address_group": addresses, "priority": 0,
+                 "action": "deny"},
+            ],
+        })
+    );
+    assert_eq!(
+        read(format!("store/address-groups/{addresses}.json")),
+        serde_json::json!({"name": "dns", "addresses": ["10.0.0.0/8", "::1"]})
+    );
+    assert_eq!(
+        read(format!("store/group-members/{group}/{port}.json")),
+        serde_json::json!({"addresses": ["10.0.0.7"]})
     );
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{Host, NET, NET2, PORT, PORT2, guest, in_force, messages, raw, vlan};
+use super::{GROUP, Host, NET, NET2, PORT, PORT2, guest, in_force, messages, raw, vlan};
 use crate::key::Key;
 use crate::problem::Misfit;
 
@@ -128,6 +128,13 @@ fn any_json() -> impl Strategy<Value = Value> {
             Just(NET),
             Just("a.sock"),
             Just("52:54:00:00:00:01"),
+            Just("ingress"),
+            Just("ipv6"),
+            Just("icmp"),
+            Just("tcp"),
+            Just("80-90"),
+            Just("10.0.0.1"),
+            Just("2001:db8::/32"),
         ]
         .prop_map(Value::from),
         (0..6000u32).prop_map(Value::from),
@@ -148,6 +155,21 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("queues"),
         Just("device"),
         Just("admin_up"),
+        Just("port_security"),
+        Just("fixed_ips"),
+        Just("allowed_address_pairs"),
+        Just("ip"),
+        Just("security_groups"),
+        Just("rules"),
+        Just("direction"),
+        Just("ethertype"),
+        Just("protocol"),
+        Just("ports"),
+        Just("icmp_type"),
+        Just("icmp_code"),
+        Just("remote_prefix"),
+        Just("remote_group"),
+        Just("addresses"),
         Just("other"),
     ];
     leaf.prop_recursive(3, 40, 10, move |inner| {
@@ -164,15 +186,16 @@ proptest! {
     /// same result; and a network of a port is there.
     #[test]
     fn anything_may_be_written(
-        values in prop::collection::vec(any_json(), 4),
+        values in prop::collection::vec(any_json(), 7),
         bytes in prop::collection::vec(any::<u8>(), 0..40),
-        later in prop::collection::vec(any_json(), 4),
+        later in prop::collection::vec(any_json(), 7),
     ) {
         let host = Host::new();
-        let keys: [Key; 5] = [
+        let keys: [Key; 8] = [
             format!("networks/{NET}"), format!("networks/{NET2}"),
             format!("nodes/h/ports/{PORT}"), format!("nodes/h/ports/{PORT2}"),
-            format!("nodes/h/ports/{NET}"),
+            format!("security-groups/{GROUP}"), format!("address-groups/{GROUP}"),
+            format!("group-members/{GROUP}/{PORT}"), format!("nodes/h/ports/{NET}"),
         ].map(|key| key.parse().expect("a key"));
         let set = |values: &[Value]| -> BTreeMap<Key, RawValue> {
             let texts = values.iter().map(|value| value.to_string().into_bytes());
@@ -193,10 +216,18 @@ proptest! {
                 .chain(desired.ports.iter().map(|(id, port)| {
                     (Key::Port { host: host.name.clone(), port: *id }, again(&crate::model::json(port)))
                 }))
+                .chain(desired.security_groups.iter().map(|(id, group)| {
+                    (Key::SecurityGroup(*id), again(&crate::model::json(&**group)))
+                }))
+                .chain(desired.address_groups.iter().map(|(id, group)| {
+                    (Key::AddressGroup(*id), again(&crate::model::json(&**group)))
+                }))
                 .collect();
             let alone = Desired::build(&good, host.site());
             prop_assert_eq!(&alone.networks, &desired.networks);
             prop_assert_eq!(&alone.ports, &desired.ports);
+            prop_assert_eq!(&alone.security_groups, &desired.security_groups);
+            prop_assert_eq!(&alone.address_groups, &desired.address_groups);
             prop_assert!(alone.problems.is_empty());
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests of the model share: a host, and short ways to write objects.
 
 mod change;
+mod groups;
 mod objects;
 mod set;
 
@@ -15,6 +16,8 @@ use crate::key::Key;
 
 const NET: &str = "11111111-1111-4111-8111-111111111111";
 const NET2: &str = "22222222-2222-4222-8222-222222222222";
+const GROUP: &str = "cccccccc-cccc-4ccc-8ccc-cccccccccccc";
+const GROUP2: &str = "dddddddd-dddd-4ddd-8ddd-dddddddddddd";
 const PORT: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
 const PORT2: &str = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb";
 
@@ -78,7 +81,7 @@ fn guest(network: &str, socket: &str, last: u8) -> Value {
 }
 
 fn messages(desired: &Desired) -> Vec<String> {
-    let problems = desired.problems.values().flatten();
+    let problems = desired.problems.values().chain(desired.warnings.values()).flatten();
     problems.inspect(|problem| assert_documented(problem)).map(ToString::to_string).collect()
 }
 

@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::NET;
+use super::{GROUP, NET};
 use crate::documented::{assert_documented, blocks};
 use crate::problem::Fault;
 
-fn words(faults: Vec<Fault>) -> Vec<String> {
+pub fn words(faults: Vec<Fault>) -> Vec<String> {
     let problems = faults.into_iter().map(|fault| fault.at("x"));
     problems.inspect(assert_documented).map(|problem| problem.to_string()).collect()
 }
 
 /// Each text, and all that is said about it.
-fn refused<T: std::fmt::Debug>(
+pub fn refused<T: std::fmt::Debug>(
     read: fn(&[u8]) -> Result<T, Vec<Fault>>,
     table: &[(&str, &[&str])],
 ) {
@@ -128,25 +128,21 @@ fn bad_networks_are_refused_with_all_that_is_wrong() {
 fn good_ports_are_read_and_come_back() {
     let network: NetworkUuid = NET.parse().expect("a UUID");
     let mac: Mac = "52:54:00:00:00:01".parse().expect("a MAC");
-    let guest = |socket: &str, mode, queues| Port {
-        name: None,
-        network,
-        attachment: Attachment::VhostUser {
-            mac,
-            socket: socket.parse().expect("a socket"),
-            mode,
-            queues,
-        },
-        admin_up: true,
-        cores: Vec::new(),
+    let guest = |socket: &str, mode, queues| {
+        let socket = socket.parse().expect("a socket");
+        Port::new(network, Attachment::VhostUser { mac, socket, mode, queues })
     };
-    let device = |mac| Port {
-        name: "wire".parse().ok(),
-        network,
-        attachment: Attachment::Ethdev { mac, device: "net_tap0,iface=t".parse().expect("one") },
-        admin_up: false,
-        cores: vec![2, 3],
+    let device = |mac: Option<Mac>| {
+        let device = "net_tap0,iface=t".parse().expect("one");
+        Port {
+            name: "wire".parse().ok(),
+            admin_up: false,
+            cores: vec![2, 3],
+            port_security: mac.is_some(),
+            ..Port::new(network, Attachment::Ethdev { mac, device })
+        }
     };
+    let address = |text: &str| text.parse().expect("an address");
     for (text, port) in [
         (
             r#"{"network":"NET","kind":"vhost-user","socket":"a.sock","mac":"52:54:00:00:00:01"}"#,
@@ -167,8 +163,35 @@ fn good_ports_are_read_and_come_back() {
                 "admin_up":false,"cores":[2,3],"mac":"52:54:00:00:00:01"}"#,
             device(Some(mac)),
         ),
+        (
+            r#"{"network":"NET","kind":"vhost-user","socket":"a.sock","mac":"52:54:00:00:00:01",
+                "fixed_ips":["10.0.0.5","2001:db8::5"],"allowed_address_pairs":[
+                {"ip":"10.0.0.100"},{"ip":"10.1.0.0/16","mac":"00:00:5e:00:01:01"}],
+                "security_groups":["GROUP"]}"#,
+            Port {
+                fixed_ips: vec![address("10.0.0.5"), address("2001:db8::5")],
+                allowed_address_pairs: vec![
+                    AddressPair { ip: "10.0.0.100".parse().expect("an address"), mac: None },
+                    AddressPair {
+                        ip: "10.1.0.0/16".parse().expect("a prefix"),
+                        mac: "00:00:5e:00:01:01".parse().ok(),
+                    },
+                ],
+                security_groups: vec![GROUP.parse().expect("a UUID")],
+                ..guest("a.sock", SocketMode::Client, 1)
+            },
+        ),
+        (
+            r#"{"network":"NET","kind":"vhost-user","socket":"a.sock","mac":"52:54:00:00:00:01",
+                "port_security":false,"fixed_ips":["10.0.0.5"]}"#,
+            Port {
+                port_security: false,
+                fixed_ips: vec![address("10.0.0.5")],
+                ..guest("a.sock", SocketMode::Client, 1)
+            },
+        ),
     ] {
-        let text = text.replace("NET", NET);
+        let text = text.replace("NET", NET).replace("GROUP", GROUP);
         assert_eq!(Port::from_json(text.as_bytes()), Ok(port.clone()), "{text}");
         let written = crate::model::json(&port).to_string();
         assert_eq!(Port::from_json(written.as_bytes()), Ok(port), "{written}");
@@ -229,7 +252,7 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
             (
                 r#"{"network":"11111111-1111-4111-8111-111111111111","kind":"vhost-user",
                 "mac":"01:00:5e:00:00:01","socket":"../a","mode":"both","queues":17,
-                "device":"net_tap0","security_groups":[]}"#,
+                "device":"net_tap0","security_group":[]}"#,
                 &[
                     "x: mac: 01:00:5e:00:00:01 is a group address and cannot belong to one port; write \
                  an address whose first octet is even",
@@ -238,9 +261,11 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                     "x: mode: `both` is not known; write `client` or `server`",
                     "x: queues: 17 is too large; write a whole number from 1 to 16",
                     "x: device: is not a field of a port of kind `vhost-user`; remove it, or use one \
-                 of: name, network, kind, mac, socket, mode, queues, admin_up, cores",
-                    "x: security_groups: is not a field of a port of kind `vhost-user`; remove it, or \
-                 use one of: name, network, kind, mac, socket, mode, queues, admin_up, cores",
+                 of: name, network, kind, mac, socket, mode, queues, admin_up, cores, port_security, \
+                 fixed_ips, allowed_address_pairs, security_groups",
+                    "x: security_group: is not a field of a port of kind `vhost-user`; remove it, or \
+                 use one of: name, network, kind, mac, socket, mode, queues, admin_up, cores, \
+                 port_security, fixed_ips, allowed_address_pairs, security_groups",
                 ],
             ),
             (
@@ -250,7 +275,8 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                     "x: device: `` does not name a DPDK device; write a PCI address such as \
                  0000:01:10.0 or a virtual device such as net_af_packet0,iface=eth1",
                     "x: queues: is not a field of a port of kind `ethdev`; remove it, or use one of: \
-                 name, network, kind, mac, device, admin_up, cores",
+                 name, network, kind, mac, device, admin_up, cores, port_security, fixed_ips, \
+                 allowed_address_pairs, security_groups",
                 ],
             ),
             (&long_socket, &[&long_message]),
@@ -262,13 +288,21 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
 fn the_documented_examples_are_good() {
     for example in blocks("json") {
         let bytes = example.as_bytes();
-        let read = match example.contains("\"kind\"") {
-            true => Port::from_json(bytes).map(drop),
-            false => Network::from_json(bytes).map(drop),
+        let has = |field: &str| example.contains(&format!("\"{field}\""));
+        let read = if has("kind") {
+            Port::from_json(bytes).map(drop)
+        } else if has("rules") {
+            SecurityGroup::from_json(bytes).map(drop)
+        } else if has("addresses") && has("name") {
+            AddressGroup::from_json(bytes).map(drop)
+        } else if has("addresses") {
+            GroupMember::from_json(bytes).map(drop)
+        } else {
+            Network::from_json(bytes).map(drop)
         };
         assert_eq!(read, Ok(()), "{example}");
     }
-    assert_eq!(blocks("json").count(), 3);
+    assert_eq!(blocks("json").count(), 6);
 }
 
 #[test]
@@ -288,7 +322,8 @@ fn known_fields<T: std::fmt::Debug>(
     object: Value,
 ) -> BTreeSet<String> {
     let faults = read(object.to_string().as_bytes()).expect_err("an unknown field");
-    let unknown = faults.iter().find(|fault| fault.field == "zzz").expect("it is reported");
+    let unknown = faults.iter().find(|fault| fault.field.ends_with("zzz"));
+    let unknown = unknown.expect("it is reported");
     let list = unknown.remedy.split_once(": ").expect("a list").1;
     list.split(", ").map(str::to_owned).collect()
 }
@@ -303,18 +338,36 @@ fn schemas_have_the_fields_that_are_read() {
     for kind in ["vhost-user", "ethdev"] {
         ports.extend(known_fields(Port::from_json, json!({"kind": kind, "zzz": 1})));
     }
+    let zzz = json!({"zzz": 1});
+    let groups = known_fields(SecurityGroup::from_json, zzz.clone());
+    let address_groups = known_fields(AddressGroup::from_json, zzz.clone());
+    let members = known_fields(GroupMember::from_json, zzz);
+    let rules = known_fields(SecurityGroup::from_json, json!({"rules": [{"zzz": 1}]}));
+    let pairs = json!({"kind": "ethdev", "allowed_address_pairs": [{"zzz": 1}]});
+    let pairs = known_fields(Port::from_json, pairs);
     for (name, schema) in crate::schema::all() {
-        let properties = |part: &Value| -> BTreeSet<String> {
-            part["properties"].as_object().into_iter().flat_map(|all| all.keys().cloned()).collect()
-        };
-        let mut fields = properties(schema.as_value());
-        for variant in schema.as_value()["oneOf"].as_array().into_iter().flatten() {
-            fields.extend(properties(variant));
-        }
+        let schema = schema.as_value();
+        let fields = properties(schema);
         match name {
             "network.json" => assert_eq!(fields, networks),
-            "port.json" => assert_eq!(fields, ports),
+            "port.json" => {
+                assert_eq!(fields, ports);
+                assert_eq!(properties(&schema["$defs"]["AddressPair"]), pairs);
+            }
+            "security-group.json" => {
+                assert_eq!(fields, groups);
+                assert_eq!(properties(&schema["$defs"]["Rule"]), rules);
+            }
+            "address-group.json" => assert_eq!(fields, address_groups),
+            "group-member.json" => assert_eq!(fields, members),
             _ => {}
         }
     }
+}
+
+/// The properties that a schema has in any of its variants.
+fn properties(schema: &Value) -> BTreeSet<String> {
+    let own = schema["properties"].as_object().into_iter().flat_map(|all| all.keys().cloned());
+    let variants = ["oneOf", "anyOf"].into_iter().flat_map(|of| schema[of].as_array());
+    own.chain(variants.flatten().flat_map(properties)).collect()
 }

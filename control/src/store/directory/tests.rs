@@ -109,6 +109,8 @@ fn a_listing_is_what_lies_under_keys_and_all_that_is_odd() {
     let bed = Bed::new();
     bed.write(&format!("{NET}.json"), "1");
     bed.write(&format!("{PORT}.json"), "2");
+    let member = format!("group-members/{0}/{0}", &NET["networks/".len()..]);
+    bed.write(&format!("{member}.json"), "3");
     // Nobody's business.
     for file in
         ["README.md", ".hidden.json", "networks/a.json~", "networks/.#a.json", "state/h/x.json"]
@@ -123,6 +125,7 @@ fn a_listing_is_what_lies_under_keys_and_all_that_is_odd() {
     bed.write("nodes/h/port/x.json", "{}");
     bed.write("nodes/a b/ports/x.json", "{}");
     bed.write("security-groups/x.json", "{}");
+    bed.write("group-members/web/x.json", "{}");
     fs::create_dir(bed.root.join("networks/dir.json")).expect("a folder like a file");
     // Values that cannot be read, each in another way.
     let odd = |digit: &str| format!("networks/00000000-0000-4000-8000-00000000000{digit}");
@@ -152,15 +155,21 @@ fn a_listing_is_what_lies_under_keys_and_all_that_is_odd() {
             ),
             (NET, "1"),
             (PORT, "2"),
+            (&member, "3"),
         ])
     );
     let nothing_here = "no key of this version stands here; move it out of the store; the folders \
-                        are `networks` and `nodes/<host>/ports`";
+                        are `networks`, `security-groups`, `address-groups`, \
+                        `group-members/<group>` and `nodes/<host>/ports`";
     assert_eq!(
         bed.said(&listing.problems),
         [
-            "DIR/network.json: `network` is not known in this version; write networks/<uuid> or \
-             nodes/<host>/ports/<uuid>"
+            "DIR/group-members/web: `web` is not a UUID; write a UUID such as \
+             6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d"
+                .to_owned(),
+            "DIR/network.json: `network` is not known in this version; write networks/<uuid>, \
+             nodes/<host>/ports/<uuid>, security-groups/<uuid>, address-groups/<uuid> or \
+             group-members/<group>/<port>"
                 .to_owned(),
             "DIR/networks/blue.json: `blue` is not a UUID; write a UUID such as \
              6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d"
@@ -171,7 +180,9 @@ fn a_listing_is_what_lies_under_keys_and_all_that_is_odd() {
                 .to_owned(),
             format!("DIR/nodes/h/port: {nothing_here}"),
             format!("DIR/nodes/h/ports/deep: {nothing_here}"),
-            format!("DIR/security-groups: {nothing_here}"),
+            "DIR/security-groups/x.json: `x` is not a UUID; write a UUID such as \
+             6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d"
+                .to_owned(),
         ]
     );
 }
