@@ -163,6 +163,61 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_checked_and_those_that_are_missing_are_warned_of() {
+        let directory = TempDir::new().expect("a directory for the test");
+        let directory = directory.path();
+        let (group, missing) =
+            ("cccccccc-cccc-4ccc-8ccc-cccccccccccc", "dddddddd-dddd-4ddd-8ddd-dddddddddddd");
+        let port = format!(
+            r#"{{"network":"11111111-1111-4111-8111-111111111111","kind":"vhost-user",
+                "socket":"a","mac":"52:54:00:00:00:01",
+                "security_groups":["{group}","{missing}"]}}"#
+        );
+        write(directory, &format!("{NET}.json"), r#"{"type":"local"}"#);
+        // The ports of two hosts, which have the same groups.
+        for host in ["g", "h"] {
+            write(directory, &format!("nodes/{host}/ports/{PORT}.json"), &port);
+        }
+        let rules = r#"{"rules":[{"direction":"ingress","ports":80}]}"#;
+        write(directory, &format!("security-groups/{missing}.json"), rules);
+        let rules =
+            format!(r#"{{"rules":[{{"direction":"egress","remote_address_group":"{missing}"}}]}}"#);
+        write(directory, &format!("security-groups/{group}.json"), &rules);
+        write(directory, &format!("group-members/{group}/{PORT}.json"), r#"{"addresses":["x"]}"#);
+
+        let found = check(directory, None);
+        assert_eq!(found.iter().filter(|problem| problem.is_error()).count(), 2);
+        let waits = |host: &str| {
+            format!(
+                "nodes/{host}/ports/{PORT}: security_groups[1]: security-groups/{missing} is not \
+                 in force; correct what is reported for that group; until then nothing passes this \
+                 port"
+            )
+        };
+        assert_eq!(
+            said(directory, &found),
+            [
+                format!(
+                    "group-members/{group}/{PORT}: addresses[0]: `x` is not an IP address or \
+                     prefix; write an address such as 10.0.0.5, or a prefix such as 10.0.0.0/8 or \
+                     2001:db8::/32"
+                ),
+                waits("g"),
+                waits("h"),
+                format!(
+                    "security-groups/{group}: rules[0].remote_address_group: \
+                     address-groups/{missing} is not there; correct the UUID, or add that group; \
+                     until then nothing passes the ports of this group"
+                ),
+                format!(
+                    "security-groups/{missing}: rules[0].ports: the rule names no protocol; name \
+                     tcp, udp, sctp, dccp or udplite as the protocol, or leave ports out"
+                ),
+            ]
+        );
+    }
+
+    #[test]
     fn a_directory_that_is_not_there_is_named() {
         let found: Vec<String> =
             check(Path::new("/nowhere"), None).iter().map(Problem::to_string).collect();
