@@ -1,11 +1,13 @@
 //! Desired state and what is attached, made into the tables that workers switch by. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dataplane::fdb::Hash;
 use dataplane::headers::Mac;
 use dataplane::snapshot::{DomainId, DomainSpec, PortId, Snapshot, SnapshotBuilder, Vid};
 
+use crate::filters::{Filters, PortFilter};
 use crate::model::{Desired, Network, NetworkUuid, PhysnetName, PortUuid, Segment};
 
 /// Which numbers the attached parts have. What is not in here is not in the tables.
@@ -28,7 +30,12 @@ pub(crate) fn used_networks(desired: &Desired) -> impl Iterator<Item = (NetworkU
 }
 
 /// The tables. `hash` is that of the FDB that is used with them.
-pub(crate) fn compile(desired: &Desired, attached: &Attached, hash: Hash) -> Snapshot {
+pub(crate) fn compile(
+    desired: &Desired,
+    attached: &Attached,
+    filters: &Filters,
+    hash: Hash,
+) -> Snapshot {
     let mut builder = SnapshotBuilder::default();
     for port in attached.uplinks.values() {
         builder.uplink(*port, true);
@@ -52,7 +59,13 @@ pub(crate) fn compile(desired: &Desired, attached: &Attached, hash: Hash) -> Sna
             continue;
         };
         let addresses: Vec<_> = port.mac().map(|mac| Mac::new(mac.octets())).into_iter().collect();
-        builder.access(id, port.admin_up, domain, &addresses, None);
+        // A port of which it is not known what may pass is closed, whatever else is known of it.
+        let (open, policy) = match filters.port(*uuid) {
+            Some(PortFilter::Open) => (true, None),
+            Some(PortFilter::Filtered(policy)) => (true, Some(Arc::clone(policy))),
+            Some(PortFilter::Closed(_)) | None => (false, None),
+        };
+        builder.access(id, port.admin_up && open, domain, &addresses, policy);
     }
     builder.build(hash)
 }

@@ -28,6 +28,7 @@ pub mod daemon;
 mod documented;
 pub mod edit;
 mod fields;
+mod filters;
 mod guest;
 pub mod key;
 pub mod model;

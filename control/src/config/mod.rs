@@ -50,6 +50,9 @@ pub struct Config {
     /// The bounds of the forwarding database.
     #[serde(default)]
     pub fdb: Fdb,
+    /// The bounds of security groups' rules, and what passes beside IP.
+    #[serde(default)]
+    pub acl: Acl,
     /// The wires, by the name that networks use.
     #[serde(default)]
     pub physnets: BTreeMap<PhysnetName, Physnet>,
@@ -167,6 +170,36 @@ pub struct Fdb {
     /// Most addresses that are learned on one network.
     #[schemars(range(min = 1))]
     pub domain_quota: u32,
+}
+
+/// `[acl]`: the bounds of security groups' rules, and what passes beside IP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(default, deny_unknown_fields)]
+pub struct Acl {
+    /// Rules that the groups of a port may have in one direction, each version of IP and the traffic
+    /// that answers counted. Ports with the same groups share them.
+    #[schemars(range(min = 16, max = 10_000_000))]
+    pub rules: u32,
+    /// Memory that the compiled rules of a port's groups may take, in MiB.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub memory_mib: u32,
+    /// Ethertypes, beside those of IPv4, IPv6 and ARP, that ports with port security may send and be
+    /// sent, 0x0600 to 0xffff.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub permitted_ethertypes: Vec<u16>,
+}
+
+impl Acl {
+    /// Memory that the compiled rules of a port's groups may take, in octets.
+    pub fn bytes(&self) -> usize {
+        (self.memory_mib as usize) << 20
+    }
+}
+
+impl Default for Acl {
+    fn default() -> Self {
+        Acl { rules: 100_000, memory_mib: 64, permitted_ethertypes: Vec::new() }
+    }
 }
 
 /// `[physnets.<name>]`: a wire.

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::{
-    Config, ConfigErrors, ControlSocket, Dpdk, EmbeddedStore, Fdb, Idle, Physnet, Vhost, Workers,
+    Acl, Config, ConfigErrors, ControlSocket, Dpdk, EmbeddedStore, Fdb, Idle, Physnet, Vhost,
+    Workers,
 };
 use crate::cores;
 use crate::fields::{Fields, shown};
@@ -72,6 +73,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
     let vhost = fields.table("vhost").map(read_vhost);
     let dpdk = fields.table("dpdk").map(read_dpdk);
     let fdb = fields.table("fdb").map(read_fdb);
+    let acl = fields.table("acl").map(read_acl);
     let physnets = fields.tables("physnets", read_physnet);
     fields.finish();
     // The host's name stands in no other judgement; without one, the rest is still looked at.
@@ -84,6 +86,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
         vhost: vhost.unwrap_or_default(),
         dpdk: dpdk.unwrap_or_default(),
         fdb: fdb.unwrap_or_default(),
+        acl: acl.unwrap_or_default(),
         physnets,
         warnings: Vec::new(),
     })
@@ -176,6 +179,21 @@ fn read_fdb(mut fields: Fields<'_>) -> Fdb {
     let port_quota = quota(&mut fields, "port_quota", default.port_quota, domain_quota);
     fields.finish();
     Fdb { entries, ageing_seconds, port_quota, domain_quota }
+}
+
+fn read_acl(mut fields: Fields<'_>) -> Acl {
+    let default = Acl::default();
+    let least = u64::from(dataplane::packet::ethertype::LEAST);
+    let ethertype = |fields: &mut Fields<'_>, name: &str, value: &Value| {
+        fields.number_from(name, value, least..=u16::MAX.into())
+    };
+    let acl = Acl {
+        rules: fields.number("rules", 16..=10_000_000).unwrap_or(default.rules),
+        memory_mib: fields.number("memory_mib", 1..=65_536).unwrap_or(default.memory_mib),
+        permitted_ethertypes: fields.list("permitted_ethertypes", ethertype).unwrap_or_default(),
+    };
+    fields.finish();
+    acl
 }
 
 fn read_physnet(mut fields: Fields<'_>) -> Option<Physnet> {

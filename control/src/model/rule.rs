@@ -11,7 +11,7 @@ use super::{AddressGroupUuid, Name, PortRange, Prefix, Protocol, SecurityGroupUu
 use crate::fields::Fields;
 
 /// A rule of a security group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema, Hash)]
 #[schemars(deny_unknown_fields)]
 pub struct Rule {
     /// A name for people.

@@ -24,6 +24,7 @@ use dataplane::snapshot::{DOMAINS_MAX, DomainId, PORTS_MAX, Plan, PortId};
 use crate::compile::{Attached, compile, used_networks};
 use crate::config::Config;
 use crate::crew::{Crew, CrewError, Pins};
+use crate::filters::Filters;
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
 use crate::numbers::Numbers;
 use ports::LivePort;
@@ -46,6 +47,7 @@ pub(crate) struct Switch {
     started: Instant,
     swept: Instant,
     desired: Desired,
+    filters: Filters,
     attached: Attached,
     port_numbers: Numbers,
     domain_numbers: Numbers,
@@ -100,6 +102,7 @@ impl Switch {
             started: now,
             swept: now,
             desired: Desired::default(),
+            filters: Filters::default(),
             attached: Attached::default(),
             port_numbers: Numbers::below(PORTS_MAX),
             domain_numbers: Numbers::below(DOMAINS_MAX),
@@ -126,6 +129,8 @@ impl Switch {
 
     /// Puts desired state in force. See the [module's head](self) for the order.
     pub(crate) async fn apply(&mut self, desired: Desired) {
+        // First of all, what ports may send and be sent: none is published before it is known.
+        let desired = self.compile_filters(desired).await;
         let moved: Vec<_> = self.moved_ports(&desired).collect();
         let closing = self.take_closing(&desired);
         let departing = self.renumber_domains(&desired);
@@ -150,6 +155,19 @@ impl Switch {
         self.crew.keep(self.pins()).await;
         self.open_waiting().await;
         self.publish().await;
+    }
+
+    /// Compiles the rules of desired state, beside this thread, which has guests to serve.
+    async fn compile_filters(&mut self, desired: Desired) -> Desired {
+        let mut filters = std::mem::take(&mut self.filters);
+        let limits = self.config.acl.clone();
+        let compiling = tokio::task::spawn_blocking(move || {
+            filters.update(&desired, &limits);
+            (desired, filters)
+        });
+        let (desired, filters) = compiling.await.expect("compiling ends");
+        self.filters = filters;
+        desired
     }
 
     /// What is due now and then: devices that failed are tried again, old addresses forgotten.
@@ -212,7 +230,7 @@ impl Switch {
     }
 
     async fn publish(&mut self) {
-        let snapshot = compile(&self.desired, &self.attached, self.fdb.hash());
+        let snapshot = compile(&self.desired, &self.attached, &self.filters, self.fdb.hash());
         let mut egress: Vec<Option<Arc<dyn TxPort>>> = Vec::new();
         let mut set = |id: PortId, port: Option<Arc<dyn TxPort>>| {
             egress.resize_with(egress.len().max(id.index() + 1), || None);

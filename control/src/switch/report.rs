@@ -4,6 +4,7 @@
 use super::Switch;
 use super::ports::{Link, LivePort};
 use super::uplinks::Uplink;
+use crate::filters::PortFilter;
 use crate::guest::GuestState;
 use crate::model::{ActualState, Attachment, PhysnetState, Port, PortState, PortUuid, Status};
 use crate::problem::Problem;
@@ -16,7 +17,11 @@ impl Switch {
         for (&uuid, port) in &self.desired.ports {
             let mut report = self.port_state(uuid, port);
             let key = crate::key::Key::Port { host: host.clone(), port: uuid };
-            report.rejected = self.desired.problems.get(&key).map(|problems| join(problems));
+            let refused = self.filters.of(port).and_then(|rules| rules.refusal.clone());
+            report.rejected = match self.desired.problems.get(&key) {
+                Some(problems) => Some(join(problems)),
+                None => refused.map(|refusal| format!("security_groups: {refusal}")),
+            };
             state.ports.insert(uuid, report);
         }
         for (uuid, problems) in self.desired.refused_ports(host) {
@@ -53,7 +58,14 @@ impl Switch {
             }
         }
         for (&uuid, port) in &self.desired.ports {
-            let (status, reason) = self.port_status(port, self.ports.get(&uuid));
+            if let Some(refusal) = self.filters.of(port).and_then(|rules| rules.refusal.clone()) {
+                let key = crate::key::Key::Port { host: host.clone(), port: uuid };
+                let (what, remedy) = refusal.split_once("; ").unwrap_or((&refusal, ""));
+                let mut problem = Problem::whole(key, what, remedy);
+                problem.field = "security_groups".to_owned();
+                failures.push(problem);
+            }
+            let (status, reason) = self.port_status(uuid, port, self.ports.get(&uuid));
             if let (Status::Failed, Some(reason)) = (status, reason) {
                 let key = crate::key::Key::Port { host: host.clone(), port: uuid };
                 let mut problem = Problem::whole(key, reason, remedy);
@@ -69,7 +81,7 @@ impl Switch {
 
     fn port_state(&self, uuid: PortUuid, port: &Port) -> PortState {
         let live = self.ports.get(&uuid);
-        let (status, reason) = self.port_status(port, live);
+        let (status, reason) = self.port_status(uuid, port, live);
         let mut report = PortState::new(status, reason);
         report.network = Some(port.network);
         report.mac = port.mac();
@@ -98,11 +110,16 @@ impl Switch {
     /// driver may start later, as that of a guest does that is started paused.
     pub(super) fn port_status(
         &self,
+        uuid: PortUuid,
         port: &Port,
         live: Option<&LivePort>,
     ) -> (Status, Option<String>) {
+        let filter = self.filters.port(uuid);
         if !port.admin_up {
             return (Status::Down, Some("admin_up is false".to_owned()));
+        }
+        if let Some(PortFilter::Closed(reason)) = filter {
+            return (Status::Waiting, Some(reason.clone()));
         }
         match live.map(LivePort::link) {
             Some(Link::Guest { socket, .. }) => match socket.status().state {

@@ -45,7 +45,7 @@ impl Switch {
         });
         let ports = self.desired.ports.iter().map(|(uuid, port)| {
             let live = self.ports.get(uuid);
-            let (status, reason) = self.port_status(port, live);
+            let (status, reason) = self.port_status(*uuid, port, live);
             let directory = &self.config.vhost.socket_directory;
             let (queues, device) = match &port.attachment {
                 Attachment::VhostUser { queues, .. } => (*queues, None),

@@ -114,6 +114,13 @@ impl Acl {
         counter.fetch_add(frames, Ordering::Relaxed);
     }
 
+    /// Counts frames at a rule, by its place among the [`entries`](Self::entries).
+    pub fn hit_rule(&self, direction: Direction, rule: usize, frames: u64) {
+        if let Some(counter) = self.side(direction).hits.get(rule) {
+            counter.fetch_add(frames, Ordering::Relaxed);
+        }
+    }
+
     /// How often each rule of a direction was counted, in the order of [`entries`](Self::entries),
     /// and how often none was.
     pub fn hits(&self, direction: Direction) -> (impl Iterator<Item = u64> + '_, u64) {

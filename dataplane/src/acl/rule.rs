@@ -55,7 +55,7 @@ pub enum Family {
 }
 
 /// What of a protocol a rule is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// All of it, fragments included.
     All,

@@ -20,6 +20,8 @@ use crate::headers::Headers;
 
 /// Ethertypes (IEEE 802 numbers).
 pub mod ethertype {
+    /// The least: what is below is a length (IEEE 802.3 §3.2.6).
+    pub const LEAST: u16 = 0x0600;
     /// IPv4 (RFC 894).
     pub const IPV4: u16 = 0x0800;
     /// ARP (RFC 826).

@@ -9,7 +9,7 @@ use crate::headers::{Headers, Mac};
 use crate::packet::{Form, Ip, Plane, Transport, icmpv6, service};
 
 /// See the [module's head](self).
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Guard {
     stations: Box<[Station]>,
     ethertypes: Box<[u16]>,
