@@ -3,7 +3,6 @@
 use crate::counters::DropReason;
 use crate::fdb::Learner;
 use crate::headers::{Headers, Tag};
-use crate::policy::Inspect;
 use crate::snapshot::{Attachment, Domain, Port, PortId, Snapshot};
 
 /// Where a frame goes.
@@ -15,47 +14,35 @@ pub enum Egress<'a> {
     Flood(&'a Domain),
 }
 
-/// One frame, as decisions see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a, P> {
-    /// Its private head.
-    pub head: &'a [u8],
-    /// What the head says of Ethernet.
-    pub headers: &'a Headers,
-    /// What the head says of the packet, as far as ports with a policy ask.
-    pub packet: P,
-}
-
-/// Decides what becomes of one frame that came in by `port`, whose number is `ingress`. Whether the
-/// ports it goes to may be sent it is theirs to say: [`Snapshot::admits`].
+/// Decides what becomes of one frame that came in by `port`, whose number is `ingress`. What the port
+/// may send, and what the ports may be sent that the frame goes to, their policies say.
 #[inline(always)]
-pub fn decide<'a, P: Inspect>(
-    subject: &Subject<'_, P>,
+pub fn decide<'a>(
+    headers: &Headers,
     ingress: PortId,
     port: &Port,
     snapshot: &'a Snapshot,
     fdb: &mut Learner<'_>,
 ) -> Result<Egress<'a>, DropReason> {
-    let domain = accept(subject, port, snapshot)?;
+    let domain = accept(headers, port, snapshot)?;
     // An address that desired state has given to a port is not learned, wherever it is heard: it
     // is where it was configured, whoever claims it.
     if domain.learning {
-        let source = fdb.place(domain.id, subject.headers.source);
+        let source = fdb.place(domain.id, headers.source);
         if snapshot.stations().find(source).is_none() {
             fdb.learn(source, ingress);
         }
     }
-    find(subject.headers, ingress, domain, snapshot, fdb)
+    find(headers, ingress, domain, snapshot, fdb)
 }
 
 /// Whether a frame may come in by `port`, and to which domain.
 #[inline(always)]
-pub fn accept<'a, P: Inspect>(
-    subject: &Subject<'_, P>,
+pub fn accept<'a>(
+    headers: &Headers,
     port: &Port,
     snapshot: &'a Snapshot,
 ) -> Result<&'a Domain, DropReason> {
-    let Subject { head, headers, packet } = subject;
     let domain = classify(port, headers.tag, snapshot)?;
     if headers.source.is_group() || headers.source.bits() == 0 {
         return Err(DropReason::BadSource);
@@ -65,9 +52,6 @@ pub fn accept<'a, P: Inspect>(
     }
     if headers.bytes > domain.frame_bytes_max(headers.tag.is_some()) {
         return Err(DropReason::OverMtu);
-    }
-    if let Some(policy) = &port.policy {
-        packet.may_leave(policy, head, headers)?;
     }
     Ok(domain)
 }

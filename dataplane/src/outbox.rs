@@ -3,6 +3,7 @@
 use vhost::{BURST_MAX, Frames, Staged, TagEdit};
 
 use crate::counters::WorkerCounters;
+use crate::packet::Looks;
 use crate::snapshot::{PORTS_MAX, Plan, PortId};
 
 /// See the [module's head](self). Each port gets its frames in the order in which they came.
@@ -43,18 +44,28 @@ impl Outbox {
         lane.len += 1;
     }
 
-    /// Hands over everything, and counts what became of it.
+    /// Hands over everything that ports may be sent, and counts what became of it.
     #[inline(always)]
     pub(crate) fn flush(
         &mut self,
         worker: usize,
         plan: &Plan,
         frames: Frames<'_>,
+        looks: &Looks,
         counters: &WorkerCounters,
     ) {
         for port in self.waiting.drain(..) {
             let lane = &mut self.lanes[port.index()];
-            let staged = &lane.staged[..std::mem::take(&mut lane.len)];
+            let mut len = std::mem::take(&mut lane.len);
+            if let Some(policy) = plan.snapshot.policy(port) {
+                let counters = counters.of(port);
+                let deny = |reason| counters.dropped(reason, 1);
+                len = policy.enter_burst(frames, looks, &mut lane.staged[..len], deny);
+            }
+            let staged = &lane.staged[..len];
+            if staged.is_empty() {
+                continue;
+            }
             let sent = match plan.egress.get(port.index()) {
                 Some(Some(egress)) => egress.send(worker, frames, staged),
                 _ => vhost::Sent { down: staged.len() as u64, ..vhost::Sent::default() },

@@ -4,13 +4,12 @@ use vhost::{FrameRef, Frames, Staged};
 
 use crate::acl::Direction;
 use crate::counters::{DropReason, WorkerCounters};
-use crate::decide::{Egress, Subject, accept, decide, find, foresee};
+use crate::decide::{Egress, accept, decide, find, foresee};
 use crate::fdb::Learner;
 use crate::headers::Headers;
 use crate::outbox::Outbox;
-use crate::packet::{Ip, Packet, ethertype};
-use crate::policy::{Inspect, Unread};
-use crate::snapshot::{Domain, Port, PortId, Snapshot};
+use crate::packet::{Look, Looks, Packet};
+use crate::snapshot::{Port, PortId, Snapshot};
 
 /// See the [module's head](self).
 pub(crate) struct Pass<'a> {
@@ -19,12 +18,6 @@ pub(crate) struct Pass<'a> {
     pub snapshot: &'a Snapshot,
     pub learner: Learner<'a>,
     pub counters: &'a WorkerCounters,
-}
-
-/// Where a frame goes to in the lanes.
-struct Slot<'a> {
-    index: u8,
-    outbox: &'a mut Outbox,
 }
 
 impl Pass<'_> {
@@ -37,8 +30,24 @@ impl Pass<'_> {
         }
     }
 
+    /// Looks at the packets of the burst, as policies will ask for them, and drops what the port may
+    /// not send. Returns which frames are left, a bit for each.
+    #[inline(never)]
+    pub fn inspect(&self, frames: Frames<'_>, looks: &mut Looks) -> u64 {
+        for (look, frame) in looks.iter_mut().zip(frames.iter()) {
+            *look = Look::read(frame.head());
+        }
+        match self.attached {
+            Some(Port { up: true, policy: Some(policy), .. }) => {
+                let port = self.counters.of(self.ingress);
+                policy.leave_burst(frames, looks, |reason| port.dropped(reason, 1))
+            }
+            _ => u64::MAX,
+        }
+    }
+
     /// Decides about the frame with this index in the burst, and puts it into the lanes of the ports
-    /// that it goes to. Drops at these are counted here, those at the port it came from by the caller.
+    /// that it goes to.
     #[inline(always)]
     pub fn frame(
         &mut self,
@@ -47,65 +56,21 @@ impl Pass<'_> {
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
         let headers = Headers::parse(frame)?;
-        let head = frame.head();
-        let (headers, at) = (&headers, Slot { index, outbox });
-        if !self.snapshot.filters() {
-            return self.deal(Subject { head, headers, packet: Unread }, at);
-        }
-        match headers.ethertype {
-            ethertype::IPV4 => {
-                let packet = Ip::<u32>::parse(head, headers);
-                self.deal(Subject { head, headers, packet }, at)
-            }
-            ethertype::IPV6 => self.v6(head, headers, at),
-            _ => self.other(head, headers, at),
-        }
-    }
-
-    #[inline(never)]
-    fn v6(&mut self, head: &[u8], headers: &Headers, at: Slot<'_>) -> Result<(), DropReason> {
-        let packet = Ip::<u128>::parse(head, headers);
-        self.deal(Subject { head, headers, packet }, at)
-    }
-
-    #[inline(never)]
-    fn other(&mut self, head: &[u8], headers: &Headers, at: Slot<'_>) -> Result<(), DropReason> {
-        let packet = Packet::parse(head, headers);
-        self.deal(Subject { head, headers, packet }, at)
-    }
-
-    #[inline(always)]
-    fn deal<P: Inspect>(
-        &mut self,
-        subject: Subject<'_, P>,
-        at: Slot<'_>,
-    ) -> Result<(), DropReason> {
         let attached = self.attached.ok_or(DropReason::PortDown)?;
-        match decide(&subject, self.ingress, attached, self.snapshot, &mut self.learner)? {
-            Egress::Port(to, domain) => match self.snapshot.admits(to, &subject.packet) {
-                Ok(()) => {
-                    let tag = domain.tag_edit(subject.headers.tag, to);
-                    at.outbox.push(to, Staged { index: at.index, tag, sole: true });
+        match decide(&headers, self.ingress, attached, self.snapshot, &mut self.learner)? {
+            Egress::Port(to, domain) => {
+                let tag = domain.tag_edit(headers.tag, to);
+                outbox.push(to, Staged { index, tag, sole: true });
+            }
+            Egress::Flood(domain) => {
+                self.counters.of(self.ingress).flooded();
+                for to in domain.members.iter().filter(|to| **to != self.ingress) {
+                    let tag = domain.tag_edit(headers.tag, *to);
+                    outbox.push(*to, Staged { index, tag, sole: false });
                 }
-                Err(reason) => self.counters.of(to).dropped(reason, 1),
-            },
-            Egress::Flood(domain) => self.flood(domain, &subject, at),
+            }
         }
         Ok(())
-    }
-
-    #[inline(never)]
-    fn flood<P: Inspect>(&self, domain: &Domain, subject: &Subject<'_, P>, at: Slot<'_>) {
-        self.counters.of(self.ingress).flooded();
-        for to in domain.members.iter().copied().filter(|to| *to != self.ingress) {
-            match self.snapshot.admits(to, &subject.packet) {
-                Ok(()) => {
-                    let tag = domain.tag_edit(subject.headers.tag, to);
-                    at.outbox.push(to, Staged { index: at.index, tag, sole: false });
-                }
-                Err(reason) => self.counters.of(to).dropped(reason, 1),
-            }
-        }
     }
 
     /// Counts at their rules one frame of the burst, as many times as the burst has frames: so the
@@ -126,8 +91,7 @@ impl Pass<'_> {
             }
         };
         hit(port, Direction::Egress);
-        let subject = Subject { head: frame.head(), headers: &headers, packet };
-        let egress = accept(&subject, port, self.snapshot)
+        let egress = accept(&headers, port, self.snapshot)
             .and_then(|domain| find(&headers, self.ingress, domain, self.snapshot, &self.learner));
         match egress {
             Ok(Egress::Port(to, _)) => {

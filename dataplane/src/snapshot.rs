@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use vhost::TagEdit;
 
-use crate::counters::DropReason;
 use crate::fdb::Hash;
 use crate::headers::{ETHERNET_BYTES, Mac, TAG_BYTES, Tag};
-use crate::policy::{Inspect, Policy};
+use crate::policy::Policy;
 use crate::port::TxPort;
 
 mod stations;
@@ -254,13 +253,10 @@ impl Snapshot {
         self.filters
     }
 
-    /// Whether `port` may be sent a packet.
+    /// What `port` may send and be sent; all, if there is none.
     #[inline(always)]
-    pub fn admits(&self, port: PortId, packet: &impl Inspect) -> Result<(), DropReason> {
-        match self.port(port) {
-            Some(Port { policy: Some(policy), .. }) => packet.may_enter(policy),
-            _ => Ok(()),
-        }
+    pub fn policy(&self, port: PortId) -> Option<&Policy> {
+        self.port(port)?.policy.as_deref()
     }
 
     /// Addresses that are known without learning.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vhost::{Burst, Received};
+use vhost::{BURST_MAX, Burst, Received};
 
 use crate::clock::{Clock, cycles};
 use crate::counters::{WorkerCounters, count};
@@ -11,6 +11,7 @@ use crate::fdb::Fdb;
 use crate::idle::{Idle, IdlePolicy};
 use crate::mailbox::{Mail, Mailbox, Returned};
 use crate::outbox::Outbox;
+use crate::packet::{Look, Looks};
 use crate::pass::Pass;
 use crate::port::Rxq;
 use crate::publish::Reader;
@@ -27,6 +28,7 @@ pub struct Worker {
     counters: Arc<WorkerCounters>,
     burst: Burst,
     outbox: Outbox,
+    looks: Box<Looks>,
     /// Chooses the frames that are counted at rules.
     turn: usize,
 }
@@ -54,6 +56,7 @@ impl Worker {
             counters,
             burst: Burst::default(),
             outbox: Outbox::default(),
+            looks: Box::new([Look::NOT_PLAIN; BURST_MAX]),
             turn: 0,
         }
     }
@@ -64,7 +67,8 @@ impl Worker {
         if !self.mailbox.is_empty() {
             self.take_mail();
         }
-        let Self { number, rxqs, plans, fdb, clock, counters, burst, outbox, turn, .. } = self;
+        let Self { number, rxqs, plans, fdb, clock, counters, burst, outbox, looks, turn, .. } =
+            self;
         let plan = plans.load();
         let start = cycles();
         let now = clock.seconds(start);
@@ -84,17 +88,22 @@ impl Worker {
             if fdb.is_large() {
                 pass.foresee(frames);
             }
+            let filters = snapshot.filters();
+            let left = if filters { pass.inspect(frames, looks) } else { u64::MAX };
             for (index, frame) in frames.iter().enumerate() {
+                if left >> index & 1 == 0 {
+                    continue;
+                }
                 if let Err(reason) = pass.frame(index as u8, frame, outbox) {
                     port.dropped(reason, 1);
                 }
             }
-            if snapshot.filters() {
+            if filters {
                 *turn = turn.wrapping_add(1);
                 pass.count_hits(frames, *turn);
             }
 
-            outbox.flush(*number, plan, frames, counters);
+            outbox.flush(*number, plan, frames, looks, counters);
             port.received(frames.len() as u64, frames.bytes());
             counters.burst(frames.len());
             total += frames.len();

@@ -2,10 +2,9 @@
 
 use std::hint::black_box;
 
-use dataplane::decide::{Egress, Subject, decide};
+use dataplane::decide::{Egress, decide};
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::headers::{Headers, Mac};
-use dataplane::policy::Unread;
 use dataplane::snapshot::{DomainId, DomainSpec, PortId, Snapshot, SnapshotBuilder};
 
 use crate::bed::{BURST, frame, mac};
@@ -164,8 +163,7 @@ fn deciding(stations: bool) -> Box<dyn Run> {
             for headers in &heads {
                 let attached = snapshot.port(port(0)).expect("the port is configured");
                 let headers = black_box(headers);
-                let subject = Subject { head: &[], headers, packet: Unread };
-                let egress = decide(&subject, port(0), attached, &snapshot, &mut learner);
+                let egress = decide(headers, port(0), attached, &snapshot, &mut learner);
                 let Ok(Egress::Port(to, _)) = egress else { panic!("the address is known") };
                 assert_eq!(to, port(1));
             }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::search::{Number, Search};
+use super::search::{Number, Search, SearchView};
 
 /// See the [module's head](self).
 #[derive(Clone, Debug)]
@@ -146,10 +146,10 @@ impl<K: Address> Addresses<K> {
         Ok(Self { search: Search::new(&keys, &values), classes: interner.classes.into() })
     }
 
-    /// The class of an address.
+    /// What finds an address's class.
     #[inline(always)]
-    pub fn class(&self, address: K) -> usize {
-        self.search.find(address) as usize
+    pub fn view(&self) -> SearchView<'_, K> {
+        self.search.view()
     }
 
     /// How each class came to be; those it came from stand before it.
@@ -177,7 +177,7 @@ mod tests {
     /// The atoms of an address, by following its class.
     fn atoms(table: &Addresses<u32>, address: u32) -> Vec<u32> {
         let mut found = Vec::new();
-        let mut class = table.class(address);
+        let mut class = table.view().find(address) as usize;
         while let Class::With { parent, atom } = table.classes()[class] {
             assert!((parent as usize) < class, "parents stand before their children");
             found.push(atom);

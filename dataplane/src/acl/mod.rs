@@ -26,9 +26,10 @@ mod search;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::packet::{Ip, Packet, Plane, TCP_ESTABLISHED, Transport};
+use crate::packet::{Asked, Ip, Look, Packet, Plane, TCP_ESTABLISHED};
 use addresses::{Address, Addresses};
-use ranges::{Maps, Root};
+use ranges::{Maps, MapsView, Root};
+use search::SearchView as AddressesView;
 
 pub use compile::{AddressSet, Budget, Compiler, OverBudget, Size};
 pub use entries::Entry;
@@ -72,25 +73,23 @@ impl Acl {
     /// What the rules of a direction say of a packet. There is none for what is not IP, or of
     /// [`Plane::Nothing`].
     pub fn judge(&self, direction: Direction, packet: &Packet) -> Verdict {
+        let side = self.side(direction);
         match packet {
-            Packet::V4(ip) => self.judge_v4(direction, ip),
-            Packet::V6(ip) => self.judge_v6(direction, ip),
+            Packet::V4(ip) => {
+                side.v4.view(&side.maps).judge(remote(direction, ip), &ip.transport.asked())
+            }
+            Packet::V6(ip) => {
+                side.v6.view(&side.maps).judge(remote(direction, ip), &ip.transport.asked())
+            }
             Packet::Arp | Packet::Other(_) => Verdict::UNMATCHED,
         }
     }
 
-    /// As [`judge`](Self::judge), of IPv4.
+    /// The tables for plain packets of a direction, to be asked for many packets in turn.
     #[inline(always)]
-    pub fn judge_v4(&self, direction: Direction, ip: &Ip<u32>) -> Verdict {
+    pub fn plain(&self, direction: Direction) -> Plain<'_> {
         let side = self.side(direction);
-        side.v4.judge(&side.maps, remote(direction, ip), &ip.transport)
-    }
-
-    /// As [`judge`](Self::judge), of IPv6.
-    #[inline(always)]
-    pub fn judge_v6(&self, direction: Direction, ip: &Ip<u128>) -> Verdict {
-        let side = self.side(direction);
-        side.v6.judge(&side.maps, remote(direction, ip), &ip.transport)
+        Plain { direction, tables: side.v4.view(&side.maps) }
     }
 
     /// The rule, as compiled, that a verdict speaks of.
@@ -152,20 +151,60 @@ fn remote<A: Copy>(direction: Direction, ip: &Ip<A>) -> A {
     }
 }
 
+/// See [`Acl::plain`].
+pub struct Plain<'a> {
+    direction: Direction,
+    tables: View<'a, u32>,
+}
+
+impl Plain<'_> {
+    /// Whether the rules permit a packet.
+    #[inline(always)]
+    pub fn permit(&self, look: &Look) -> bool {
+        let remote = match self.direction {
+            Direction::Ingress => look.source,
+            Direction::Egress => look.destination,
+        };
+        self.tables.judge(remote, &look.asked).permits()
+    }
+}
+
+/// [`Tables`] and maps with all their places at hand: what is the same for all packets that they are
+/// asked about is then looked up once.
+struct View<'a, K: Address> {
+    addresses: AddressesView<'a, K>,
+    lines: &'a [Line],
+    maps: MapsView<'a>,
+}
+
 impl<K: Address> Tables<K> {
     #[inline(always)]
-    fn judge(&self, maps: &Maps, remote: K, transport: &Transport) -> Verdict {
-        let line = &self.lines[self.addresses.class(remote)];
-        let plane = transport.plane as usize;
-        let verdict = maps.find(line.0[plane], transport.selector);
-        if verdict.permits() || !transport.plane.has_ports() {
+    fn view<'a>(&'a self, maps: &'a Maps) -> View<'a, K> {
+        View { addresses: self.addresses.view(), lines: &self.lines, maps: maps.view() }
+    }
+}
+
+impl<K: Address> View<'_, K> {
+    #[inline(always)]
+    fn judge(&self, remote: K, asked: &Asked) -> Verdict {
+        let line = &self.lines[self.addresses.find(remote) as usize];
+        let plane = asked.plane as usize;
+        let verdict = self.maps.find(line.0[plane], asked.selector);
+        if verdict.permits() {
             return verdict;
         }
+        self.judge_answer(line, verdict, asked)
+    }
+
+    /// What the rules say where they do not permit it as such.
+    #[inline(never)]
+    fn judge_answer(&self, line: &Line, verdict: Verdict, asked: &Asked) -> Verdict {
         // All but the first segment of a dialogue have one of these flags; others have none to see.
-        if transport.plane == Plane::Tcp && transport.flags & TCP_ESTABLISHED == 0 {
+        let first = asked.plane == Plane::Tcp && asked.flags & TCP_ESTABLISHED == 0;
+        if !asked.plane.has_ports() || first {
             return verdict;
         }
-        verdict.min(maps.find(line.0[plane + 1], transport.source_port))
+        verdict.min(self.maps.find(line.0[asked.plane as usize + 1], asked.source_port))
     }
 }
 

@@ -158,6 +158,32 @@ pub(super) struct Search<K: Number> {
     depth: usize,
 }
 
+/// See [`Search::view`].
+pub(super) struct SearchView<'a, K: Number> {
+    first: K,
+    shift: u32,
+    before: u32,
+    behind: Answer,
+    slots: &'a [Answer],
+    nodes: &'a [K::Node],
+}
+
+impl<K: Number> SearchView<'_, K> {
+    /// What is said of a number.
+    #[inline(always)]
+    pub fn find(&self, sought: K) -> u32 {
+        if sought < self.first {
+            return self.before;
+        }
+        let slot = sought.slot(self.first, self.shift);
+        let mut answer = self.slots.get(slot).copied().unwrap_or(self.behind);
+        while answer.0 & NODE != 0 {
+            answer = self.nodes[(answer.0 & !NODE) as usize].find(sought);
+        }
+        answer.0
+    }
+}
+
 impl<K: Number> Search<K> {
     /// Of the intervals that begin at 0 and at each of `bounds`, which are above 0 and ascend. There
     /// is one value more than bounds, each below 2^31.
@@ -193,17 +219,17 @@ impl<K: Number> Search<K> {
     }
 
     /// What is said of a number.
-    #[inline(always)]
+    #[cfg(test)]
     pub fn find(&self, sought: K) -> u32 {
-        if sought < self.first {
-            return self.before;
-        }
-        let slot = sought.slot(self.first, self.shift).min(self.slots.len() - 1);
-        let mut answer = self.slots[slot];
-        while answer.0 & NODE != 0 {
-            answer = self.nodes[(answer.0 & !NODE) as usize].find(sought);
-        }
-        answer.0
+        self.view().find(sought)
+    }
+
+    /// The tables, with all their places at hand.
+    #[inline(always)]
+    pub fn view(&self) -> SearchView<'_, K> {
+        let Self { first, shift, before, .. } = *self;
+        let behind = *self.slots.last().expect("there is a slot at least");
+        SearchView { first, shift, before, behind, slots: &self.slots, nodes: &self.nodes }
     }
 
     /// Pieces of memory that a search looks at, at most.

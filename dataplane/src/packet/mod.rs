@@ -14,9 +14,12 @@
 //! | a header that ends with the frame, or lengths that contradict each other | [`Form::Truncated`] |
 //! | more headers than are looked at | [`Form::Deep`] |
 
+mod look;
 mod v6;
 
 use crate::headers::Headers;
+
+pub use look::{Asked, Look, Looks};
 
 /// Ethertypes (IEEE 802 numbers).
 pub mod ethertype {
@@ -136,6 +139,7 @@ pub struct Transport {
 /// What rules can ask of a packet, and so what [`Transport::selector`] is. For protocols with ports
 /// the next number is kept for what is asked of source ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Plane {
     /// TCP's destination port.
     Tcp = 0,
@@ -249,6 +253,13 @@ impl Transport {
         let flags = if let Plane::Tcp = plane { header[13] } else { 0 };
         let (form, offset) = (Form::Whole, at.offset as u8);
         Self { form, plane, protocol, flags, fragment, offset, source_port, selector }
+    }
+
+    /// What rules ask of it.
+    #[inline(always)]
+    pub fn asked(&self) -> Asked {
+        let Self { plane, flags, source_port, selector, .. } = *self;
+        Asked { plane, flags, source_port, selector }
     }
 
     /// The type of an ICMP message, where [`Plane::Icmp`] says that it is one.

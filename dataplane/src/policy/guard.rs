@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::neighbours::{check_arp, check_discovery};
 use crate::counters::DropReason;
 use crate::headers::{Headers, Mac};
-use crate::packet::{Form, Ip, Plane, Transport, icmpv6, service};
+use crate::packet::{Form, Ip, Look, Packet, Plane, Transport, icmpv6, service};
 
 /// See the [module's head](self).
 #[derive(Debug, PartialEq, Eq)]
@@ -97,29 +97,41 @@ impl Guard {
         self.ethertypes.contains(&number)
     }
 
-    /// Whether the port may send an IPv4 packet, whose frame has this head and these headers.
-    #[inline(always)]
-    pub(super) fn check_v4(&self, headers: &Headers, ip: &Ip<u32>) -> Result<(), DropReason> {
+    /// Whether the port may send a packet, whose frame has this head and these headers.
+    pub(super) fn check(
+        &self,
+        head: &[u8],
+        headers: &Headers,
+        packet: &Packet,
+    ) -> Result<(), DropReason> {
         let station = self.station(headers.source).ok_or(DropReason::SpoofMac)?;
-        if !is_plain(&ip.transport) || !station.has_v4(ip.source) {
-            return check_odd_v4(ip);
+        match packet {
+            Packet::V4(ip) => check_v4(ip, station),
+            Packet::V6(ip) => self.check_v6(head, headers, ip, station),
+            Packet::Arp => check_arp(self, head, headers),
+            Packet::Other(number) if self.has_ethertype(*number) => Ok(()),
+            Packet::Other(_) => Err(DropReason::Ethertype),
         }
-        if ip.transport.plane == Plane::Udp && ip.transport.selector == service::DHCP_CLIENT {
-            return Err(DropReason::DhcpServer);
-        }
-        Ok(())
     }
 
-    /// As [`check_v4`](Self::check_v4), of IPv6.
+    /// What is needed to know plain packets, to be asked for many packets in turn.
     #[inline(always)]
-    pub(super) fn check_v6(
+    pub(super) fn plain(&self) -> PlainGuard<'_> {
+        let own = self.stations.first();
+        let v4: &[(u32, u32)] = own.map_or(&[], |own| &own.v4.0);
+        // A range without numbers, if there is none.
+        let (first, last) = v4.first().copied().unwrap_or((1, 0));
+        PlainGuard { mac: own.map_or(0, |own| own.mac.bits()), first, last, v4 }
+    }
+
+    fn check_v6(
         &self,
         head: &[u8],
         headers: &Headers,
         ip: &Ip<u128>,
+        station: &Station,
     ) -> Result<(), DropReason> {
         let transport = &ip.transport;
-        let station = self.station(headers.source).ok_or(DropReason::SpoofMac)?;
         check_form(transport)?;
         if transport.plane == Plane::Udp && transport.selector == service::DHCPV6_CLIENT {
             return Err(DropReason::DhcpServer);
@@ -159,36 +171,49 @@ impl Guard {
         }
         Err(DropReason::SpoofIp)
     }
+}
 
-    /// Whether the port may send ARP, whose frame has this head and these headers.
-    pub(super) fn check_arp(&self, head: &[u8], headers: &Headers) -> Result<(), DropReason> {
-        self.station(headers.source).ok_or(DropReason::SpoofMac)?;
-        check_arp(self, head, headers)
-    }
+/// See [`Guard::plain`].
+pub(super) struct PlainGuard<'a> {
+    mac: u64,
+    first: u32,
+    last: u32,
+    v4: &'a [(u32, u32)],
+}
 
-    /// Whether the port may send what is neither IP nor ARP.
-    pub(super) fn check_other(&self, headers: &Headers, number: u16) -> Result<(), DropReason> {
-        self.station(headers.source).ok_or(DropReason::SpoofMac)?;
-        if self.has_ethertype(number) { Ok(()) } else { Err(DropReason::Ethertype) }
+impl PlainGuard<'_> {
+    /// Whether a plain packet is from the port's first station and the port may send it, as far as
+    /// rules are not asked. What this says no to may still be sent; [`Guard::check`] knows.
+    #[inline(always)]
+    pub(super) fn is_own(&self, head: &[u8], look: &Look) -> bool {
+        let source = head.get(4..12).and_then(<[u8]>::first_chunk);
+        let source = source.map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let serves = look.asked.plane == Plane::Udp && look.asked.selector == service::DHCP_CLIENT;
+        let address = look.source;
+        Mac::from_bits(source).bits() == self.mac
+            && ((self.first <= address && address <= self.last) || is_within(self.v4, address))
+            && !serves
     }
 }
 
-/// IPv4 that hides its transport header, or is not from an address of the station.
 #[inline(never)]
-fn check_odd_v4(ip: &Ip<u32>) -> Result<(), DropReason> {
-    check_form(&ip.transport)?;
+fn is_within(ranges: &[(u32, u32)], address: u32) -> bool {
+    let after = ranges.partition_point(|(first, _)| *first <= address);
+    after > 0 && address <= ranges[after - 1].1
+}
+
+fn check_v4(ip: &Ip<u32>, station: &Station) -> Result<(), DropReason> {
+    let transport = &ip.transport;
+    check_form(transport)?;
+    if transport.plane == Plane::Udp && transport.selector == service::DHCP_CLIENT {
+        return Err(DropReason::DhcpServer);
+    }
     // Before it has an address, a client asks without one (RFC 2131 §4.1).
     let asks = ip.source == 0
-        && ip.transport.plane == Plane::Udp
-        && ip.transport.source_port == service::DHCP_CLIENT
-        && ip.transport.selector == service::DHCP_SERVER;
-    if asks { Ok(()) } else { Err(DropReason::SpoofIp) }
-}
-
-/// Whether there is nothing odd about a packet.
-#[inline(always)]
-fn is_plain(transport: &Transport) -> bool {
-    matches!(transport.form, Form::Whole | Form::Later)
+        && transport.plane == Plane::Udp
+        && transport.source_port == service::DHCP_CLIENT
+        && transport.selector == service::DHCP_SERVER;
+    if asks || station.has_v4(ip.source) { Ok(()) } else { Err(DropReason::SpoofIp) }
 }
 
 /// What hides its transport header is not let pass, whatever the rules.

@@ -17,10 +17,12 @@ mod neighbours;
 
 use std::sync::Arc;
 
+use vhost::{Frames, Staged};
+
 use crate::acl::{Acl, Direction};
 use crate::counters::DropReason;
 use crate::headers::Headers;
-use crate::packet::{Form, Ip, Packet, Plane, Transport, icmpv6, service};
+use crate::packet::{Form, Looks, Packet, Plane, Transport, icmpv6, service};
 
 pub use guard::{Guard, Station};
 
@@ -33,88 +35,126 @@ pub struct Policy {
     pub acl: Arc<Acl>,
 }
 
-/// A packet as a policy looks at it: of a kind that is known when the code is compiled, so that what
-/// is most frequent, IPv4, stays in registers on its whole way.
-pub trait Inspect: Copy {
-    /// Whether a port with this policy may send the packet, whose frame has this head.
-    fn may_leave(&self, policy: &Policy, head: &[u8], headers: &Headers) -> Result<(), DropReason>;
-    /// Whether a port with this policy may be sent the packet.
-    fn may_enter(&self, policy: &Policy) -> Result<(), DropReason>;
-}
-
-/// A packet that was not looked into, as no port has a policy.
-#[derive(Clone, Copy, Debug)]
-pub struct Unread;
-
-impl Inspect for Unread {
-    #[inline(always)]
-    fn may_leave(&self, _: &Policy, _: &[u8], _: &Headers) -> Result<(), DropReason> {
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn may_enter(&self, _: &Policy) -> Result<(), DropReason> {
-        Ok(())
-    }
-}
-
-impl Inspect for Ip<u32> {
-    #[inline(always)]
-    fn may_leave(&self, policy: &Policy, _: &[u8], headers: &Headers) -> Result<(), DropReason> {
-        policy.guard.check_v4(headers, self)?;
-        if policy.acl.judge_v4(Direction::Egress, self).permits() {
+impl Policy {
+    /// Whether the port may send a packet, whose frame has this head and these headers.
+    pub fn leave(&self, head: &[u8], headers: &Headers, packet: &Packet) -> Result<(), DropReason> {
+        self.guard.check(head, headers, packet)?;
+        // The guard knows which of what is not IP may be sent.
+        let asks = matches!(packet, Packet::V4(_) | Packet::V6(_));
+        if !asks || self.acl.judge(Direction::Egress, packet).permits() {
             return Ok(());
         }
-        leave_without_rule(&Packet::V4(*self))
+        leave_without_rule(packet)
     }
 
-    #[inline(always)]
-    fn may_enter(&self, policy: &Policy) -> Result<(), DropReason> {
-        if policy.acl.judge_v4(Direction::Ingress, self).permits() {
-            return Ok(());
-        }
-        enter_without_rule(&Packet::V4(*self))
-    }
-}
-
-impl Inspect for Ip<u128> {
-    #[inline(always)]
-    fn may_leave(&self, policy: &Policy, head: &[u8], headers: &Headers) -> Result<(), DropReason> {
-        policy.guard.check_v6(head, headers, self)?;
-        if policy.acl.judge_v6(Direction::Egress, self).permits() {
-            return Ok(());
-        }
-        leave_without_rule(&Packet::V6(*self))
-    }
-
-    #[inline(always)]
-    fn may_enter(&self, policy: &Policy) -> Result<(), DropReason> {
-        if policy.acl.judge_v6(Direction::Ingress, self).permits() {
-            return Ok(());
-        }
-        enter_without_rule(&Packet::V6(*self))
-    }
-}
-
-/// What is not IP: ARP, or the ethertype.
-impl Inspect for Packet {
-    fn may_leave(&self, policy: &Policy, head: &[u8], headers: &Headers) -> Result<(), DropReason> {
-        match self {
-            Packet::V4(ip) => ip.may_leave(policy, head, headers),
-            Packet::V6(ip) => ip.may_leave(policy, head, headers),
-            Packet::Arp => policy.guard.check_arp(head, headers),
-            Packet::Other(number) => policy.guard.check_other(headers, *number),
-        }
-    }
-
-    fn may_enter(&self, policy: &Policy) -> Result<(), DropReason> {
-        match self {
-            Packet::V4(ip) => ip.may_enter(policy),
-            Packet::V6(ip) => ip.may_enter(policy),
+    /// Whether the port may be sent a packet.
+    pub fn enter(&self, packet: &Packet) -> Result<(), DropReason> {
+        match packet {
             Packet::Arp => Ok(()),
-            Packet::Other(number) if policy.guard.has_ethertype(*number) => Ok(()),
+            Packet::Other(number) if self.guard.has_ethertype(*number) => Ok(()),
             Packet::Other(_) => Err(DropReason::EthertypeIn),
+            _ if self.acl.judge(Direction::Ingress, packet).permits() => Ok(()),
+            _ => enter_without_rule(packet),
         }
+    }
+
+    /// As [`leave`](Self::leave), of a burst. Returns which frames may be sent, a bit for each, and
+    /// tells of each other why. Frames of which not even the headers can be read are not judged.
+    pub(crate) fn leave_burst(
+        &self,
+        frames: Frames<'_>,
+        looks: &Looks,
+        mut deny: impl FnMut(DropReason),
+    ) -> u64 {
+        let mut passed = self.leave_plain(frames, looks);
+        let mut rest = !passed & (u64::MAX >> (u64::BITS as usize - frames.len()));
+        while rest != 0 {
+            let index = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            match self.leave_rest(frames.frame(index).head()) {
+                Ok(()) => passed |= 1 << index,
+                Err(reason) => deny(reason),
+            }
+        }
+        passed
+    }
+
+    /// Which frames are plain and may be sent by a rule. A loop without anything else, so that the
+    /// processor works at several frames at once.
+    #[inline(never)]
+    fn leave_plain(&self, frames: Frames<'_>, looks: &Looks) -> u64 {
+        let (owned, permitted) = (self.guard.plain(), self.acl.plain(Direction::Egress));
+        let mut passed = 0;
+        for (index, (frame, look)) in frames.iter().zip(looks).enumerate() {
+            if look.is_plain() && owned.is_own(frame.head(), look) {
+                passed |= u64::from(permitted.permit(look)) << index;
+            }
+        }
+        passed
+    }
+
+    #[cold]
+    fn leave_rest(&self, head: &[u8]) -> Result<(), DropReason> {
+        let Ok(headers) = Headers::parse_head(head, head.len()) else { return Ok(()) };
+        self.leave(head, &headers, &Packet::parse(head, &headers))
+    }
+
+    /// As [`enter`](Self::enter), of the frames of a burst that are `staged` for the port. Moves those
+    /// that may be sent to the front, in their order, and returns how many they are; tells of each
+    /// other why.
+    #[inline(always)]
+    pub(crate) fn enter_burst(
+        &self,
+        frames: Frames<'_>,
+        looks: &Looks,
+        staged: &mut [Staged],
+        deny: impl FnMut(DropReason),
+    ) -> usize {
+        let passed = self.enter_plain(looks, staged);
+        if passed.count_ones() as usize == staged.len() {
+            return staged.len();
+        }
+        self.enter_rest(frames, staged, passed, deny)
+    }
+
+    /// Which of the staged frames, a bit for each by their place, are plain and may be sent to the port
+    /// by a rule.
+    #[inline(never)]
+    fn enter_plain(&self, looks: &Looks, staged: &[Staged]) -> u64 {
+        let permitted = self.acl.plain(Direction::Ingress);
+        let mut passed = 0;
+        for (at, staged) in staged.iter().enumerate() {
+            let look = &looks[usize::from(staged.index) % looks.len()];
+            if look.is_plain() {
+                passed |= u64::from(permitted.permit(look)) << at;
+            }
+        }
+        passed
+    }
+
+    #[inline(never)]
+    fn enter_rest(
+        &self,
+        frames: Frames<'_>,
+        staged: &mut [Staged],
+        passed: u64,
+        mut deny: impl FnMut(DropReason),
+    ) -> usize {
+        let mut kept = 0;
+        for at in 0..staged.len() {
+            if passed >> at & 1 == 0 {
+                let head = frames.frame(usize::from(staged[at].index)).head();
+                let judged = Headers::parse_head(head, head.len())
+                    .and_then(|headers| self.enter(&Packet::parse(head, &headers)));
+                if let Err(reason) = judged {
+                    deny(reason);
+                    continue;
+                }
+            }
+            staged[kept] = staged[at];
+            kept += 1;
+        }
+        kept
     }
 }
 
