@@ -138,7 +138,7 @@ impl Number for u128 {
 }
 
 /// Bounds that a slot has on average, at most, while there are slots enough.
-const BOUNDS_IN_SLOT: usize = 4;
+const BOUNDS_IN_SLOT: usize = 2;
 
 /// The most slots, by their logarithm.
 const SLOT_BITS_MAX: u32 = 16;
