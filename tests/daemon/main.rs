@@ -10,6 +10,7 @@ mod configuration;
 mod life;
 mod objects;
 mod sockets;
+mod spoofing;
 mod wires;
 
 use std::env;

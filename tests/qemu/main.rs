@@ -12,6 +12,7 @@ mod offloads;
 mod outages;
 mod packed;
 mod queues;
+mod security;
 mod traffic;
 mod uplink;
 

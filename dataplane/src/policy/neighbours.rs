@@ -14,6 +14,13 @@ const ARP_BYTES: usize = 28;
 const SOURCE_ADDRESS: u8 = 1;
 const TARGET_ADDRESS: u8 = 2;
 
+/// Messages of neighbour discovery that are not routers' alone.
+const FROM_HOSTS: [u8; 3] = [
+    icmpv6::ROUTER_SOLICITATION,
+    icmpv6::NEIGHBOUR_SOLICITATION,
+    icmpv6::NEIGHBOUR_ADVERTISEMENT,
+];
+
 fn mac(bytes: &[u8]) -> Option<Mac> {
     bytes.first_chunk().map(|bytes| Mac::new(*bytes))
 }
@@ -40,6 +47,11 @@ pub(super) fn check_discovery(
     ip: &Ip<u128>,
 ) -> Result<(), DropReason> {
     let spoofed = DropReason::SpoofNd;
+    let kind = ip.transport.icmp_type();
+    // Before anything is read: the end of a long one is not in the head.
+    if !FROM_HOSTS.contains(&kind) {
+        return Err(DropReason::RouterAdvertisement);
+    }
     // Where the packet ends, by its header: what is behind is padding.
     let at = headers.payload_offset();
     let length = head.get(at + 4..at + 6).ok_or(spoofed)?;
@@ -49,15 +61,14 @@ pub(super) fn check_discovery(
         let bytes = message.get(8..24)?.first_chunk()?;
         Some(u128::from_be_bytes(*bytes))
     };
-    let (claimed, options, said) = match ip.transport.icmp_type() {
-        icmpv6::ROUTER_SOLICITATION => (None, 8, SOURCE_ADDRESS),
+    let (claimed, options, said) = match kind {
         // Who asks without an address asks whether it may have this one.
         icmpv6::NEIGHBOUR_SOLICITATION => {
             let asked = target().ok_or(spoofed)?;
             ((ip.source == 0).then_some(asked), 24, SOURCE_ADDRESS)
         }
         icmpv6::NEIGHBOUR_ADVERTISEMENT => (Some(target().ok_or(spoofed)?), 24, TARGET_ADDRESS),
-        _ => return Err(DropReason::RouterAdvertisement),
+        _router_solicitation => (None, 8, SOURCE_ADDRESS),
     };
     let has =
         |mac: Mac, address: u128| guard.station(mac).is_some_and(|station| station.has_v6(address));
