@@ -6,8 +6,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use control::model::NetworkUuid;
-use control::show::view::{NetworkRef, PortRef};
+use control::model::{NetworkUuid, PortUuid};
+use control::show::view::{NetworkRef, PortRef, PortSecurity};
 use control::show::{Answer, Query, ask};
 use serde::Serialize;
 
@@ -87,6 +87,17 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
                 false => render::workers(views),
             })
         }
+        Some(What::Acl { port, rules }) => {
+            let wanted = port.as_ref().map(|wanted| daemon.filtered(wanted)).transpose()?;
+            let rules = *rules || wanted.is_some();
+            let Answer::Acl(views) = daemon.ask(Query::Acl { port: wanted, rules })? else {
+                unreachable!("{ASKED}")
+            };
+            page.print(&views, |views| match rules {
+                true => render::acl_rules(views, wide),
+                false => render::acl(views, wide),
+            })
+        }
         Some(What::Drops { port }) => {
             let port = port.as_ref().map(|wanted| daemon.port(wanted)).transpose()?;
             let Answer::Drops(mut views) = daemon.ask(Query::Drops {})? else {
@@ -152,6 +163,19 @@ impl Daemon {
     fn network(&self, wanted: &str) -> Result<NetworkUuid, Failure> {
         let Answer::Domains(views) = self.ask(Query::Domains {})? else { unreachable!("{ASKED}") };
         pick_network(wanted, views.into_iter().map(|view| view.network))
+    }
+
+    /// The port, which has port security.
+    fn filtered(&self, wanted: &str) -> Result<PortUuid, Failure> {
+        let Answer::Ports(views) = self.ask(Query::Ports {})? else { unreachable!("{ASKED}") };
+        let port = pick_port(wanted, views.iter().map(|view| view.port.clone()))?;
+        let security = views.iter().find(|view| view.port == port).map(|view| view.port_security);
+        match (&port, security.flatten()) {
+            (PortRef::Port { uuid, .. }, Some(PortSecurity::Filtered | PortSecurity::Closed)) => {
+                Ok(*uuid)
+            }
+            _ => Err(Failure::Failed(format!("`{wanted}` has no port security: all frames pass"))),
+        }
     }
 
     fn port(&self, wanted: &str) -> Result<PortRef, Failure> {

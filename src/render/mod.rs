@@ -4,6 +4,7 @@
 //! that can be helped, free text is in the last column, `-` stands for nothing. Numbers are rounded
 //! and UUIDs shortened as far as they stay apart; `--json` is there for exact ones.
 
+mod acl;
 mod drops;
 mod fdb;
 mod labels;
@@ -17,6 +18,7 @@ mod workers;
 use control::problem::Problem;
 use control::show::view::{ErrorView, Severity};
 
+pub use self::acl::{acl, acl_rules};
 pub use self::drops::drops;
 pub use self::fdb::fdb;
 pub use self::ports::{domains, ports};

@@ -109,6 +109,7 @@ fn answers(answer: &Answer, query: &Query) -> bool {
             | (Query::Vhost { .. }, Answer::Vhost(_))
             | (Query::Workers {}, Answer::Workers(_))
             | (Query::Rebalance { .. }, Answer::Rebalance(_))
+            | (Query::Acl { .. }, Answer::Acl(_))
             | (Query::Drops {}, Answer::Drops(_))
             | (Query::Errors {}, Answer::Errors(_))
     )

@@ -5,6 +5,7 @@
 //! closed; what comes is opened, its queues are given to workers, then it is published. What did
 //! not change is not touched.
 
+mod acl;
 mod ports;
 mod report;
 mod uplinks;

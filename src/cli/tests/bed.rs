@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use control::show::view::PortRef;
 use control::show::{Answer, Query, Server};
 use tempfile::TempDir;
 
@@ -139,6 +140,7 @@ fn example(query: &Query) -> Answer {
                 | (Query::Vhost { .. }, Answer::Vhost(_))
                 | (Query::Workers {}, Answer::Workers(_))
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
+                | (Query::Acl { .. }, Answer::Acl(_))
                 | (Query::Drops {}, Answer::Drops(_))
                 | (Query::Errors {}, Answer::Errors(_))
         )
@@ -151,6 +153,11 @@ fn example(query: &Query) -> Answer {
         (Query::Vhost { port: Some(only) }, Answer::Vhost(views)) => {
             let only = only.to_string();
             views.retain(|view| serde_json::to_value(&view.port).expect("JSON")["uuid"] == only);
+        }
+        (Query::Acl { port, rules }, Answer::Acl(views)) => {
+            let is = |named: &PortRef| matches!(named, PortRef::Port { uuid, .. } if Some(*uuid) == *port);
+            views.retain(|view| port.is_none() || view.ports.iter().any(is));
+            views.iter_mut().filter(|_| !rules).for_each(|view| view.rules = None);
         }
         (Query::Rebalance { dry_run }, Answer::Rebalance(view)) => view.done = !dry_run,
         _ => {}
