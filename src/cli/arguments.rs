@@ -4,6 +4,7 @@
 //! that the daemon would use for it. What options mean together is the commands' to say.
 
 mod groups;
+mod judge;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use self::groups::{
     AddressGroupAction, AddressGroupArguments, GroupAction, GroupAdd, GroupArguments, MemberAction,
     ReturnTraffic, RuleAction,
 };
+pub use self::judge::TestFrameArguments;
 
 /// What the options are headed by that most people need not give.
 const WHERE: &str = "Where things are";
@@ -67,6 +69,8 @@ pub enum Command {
     Run(RunArguments),
     /// Show what the running switch does
     Show(ShowArguments),
+    /// Tell what would become of a frame, and by which rule; nothing is sent
+    TestFrame(TestFrameArguments),
     /// Give receive queues to workers by what they cost
     Rebalance(RebalanceArguments),
     /// Add and delete networks in the store

@@ -18,7 +18,7 @@ use super::{block_on, place};
 use crate::render;
 
 /// `ask` gives the answer to its question or an error.
-const ASKED: &str = "the answer is to the question";
+pub(super) const ASKED: &str = "the answer is to the question";
 
 /// Shows what is asked for.
 pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failure> {
@@ -132,13 +132,13 @@ pub fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Fai
 }
 
 /// Where the answer goes, and for whom.
-struct Page<'a> {
-    json: bool,
-    out: &'a mut dyn Write,
+pub(super) struct Page<'a> {
+    pub json: bool,
+    pub out: &'a mut dyn Write,
 }
 
 impl Page<'_> {
-    fn print<T: Serialize>(
+    pub fn print<T: Serialize>(
         &mut self,
         value: &T,
         render: impl FnOnce(&T) -> String,
@@ -151,12 +151,12 @@ impl Page<'_> {
 }
 
 /// The daemon, and what people call the things that it has.
-struct Daemon {
-    socket: PathBuf,
+pub(super) struct Daemon {
+    pub socket: PathBuf,
 }
 
 impl Daemon {
-    fn ask(&self, query: Query) -> Result<Answer, Failure> {
+    pub fn ask(&self, query: Query) -> Result<Answer, Failure> {
         Ok(block_on(ask(&self.socket, &query))??)
     }
 
@@ -178,7 +178,7 @@ impl Daemon {
         }
     }
 
-    fn port(&self, wanted: &str) -> Result<PortRef, Failure> {
+    pub fn port(&self, wanted: &str) -> Result<PortRef, Failure> {
         let Answer::Ports(views) = self.ask(Query::Ports {})? else { unreachable!("{ASKED}") };
         pick_port(wanted, views.into_iter().map(|view| view.port))
     }

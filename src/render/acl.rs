@@ -1,6 +1,6 @@
 //! `viaduct show acl`: compiled rules, a set a line, or rule by rule.
 
-use control::show::view::{AclView, GroupRef, RuleView, SideView};
+use control::show::view::{AclView, GroupRef, NamedRule, SideView};
 
 use super::labels::Labels;
 use super::table::{Table, plain};
@@ -69,9 +69,9 @@ fn rows(direction: &str, side: &SideView, labels: &Labels, wide: bool) -> String
     for rule in &side.rules {
         table.row([
             count(rule.hits),
-            group(&rule.group, labels, wide),
-            rule.rule.to_string(),
-            line(rule),
+            group(&rule.rule.group, labels, wide),
+            rule.rule.number.to_string(),
+            line(&rule.rule),
         ]);
     }
     table.row([count(side.unmatched), String::new(), String::new(), "no rule".to_owned()]);
@@ -79,7 +79,7 @@ fn rows(direction: &str, side: &SideView, labels: &Labels, wide: bool) -> String
 }
 
 /// A compiled rule as one line.
-pub fn line(rule: &RuleView) -> String {
+pub fn line(rule: &NamedRule) -> String {
     match &rule.answer {
         None => rule.line.clone(),
         Some(answer) => format!("{answer} (answers `{}`)", rule.line),

@@ -11,6 +11,7 @@ mod labels;
 mod ports;
 mod summary;
 mod table;
+mod trial;
 mod units;
 mod vhost;
 mod workers;
@@ -23,6 +24,7 @@ pub use self::drops::drops;
 pub use self::fdb::fdb;
 pub use self::ports::{domains, ports};
 pub use self::summary::summary;
+pub use self::trial::trial;
 pub use self::vhost::{vhost, vhost_session};
 pub use self::workers::{rebalance, rxqs, workers};
 

@@ -16,8 +16,8 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AclView, DomainView, DropView, ErrorView, FdbView, PortView, RebalanceView, Summary, VhostView,
-    WorkerView,
+    AclView, DomainView, DropView, ErrorView, FdbView, PortRef, PortView, RebalanceView, Summary,
+    TrialView, VhostView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -69,6 +69,17 @@ pub enum Query {
         #[serde(default)]
         rules: bool,
     },
+    /// What would become of a frame.
+    Trial {
+        /// The port that it comes from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<PortRef>,
+        /// If it comes from none: the port that it is to go to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<PortRef>,
+        /// The frame, as [`Sketch`](crate::frame::Sketch) reads it.
+        frame: String,
+    },
     /// All drops, by port and reason.
     Drops {},
     /// All that is wrong with desired state.
@@ -95,6 +106,8 @@ pub enum Answer {
     Rebalance(RebalanceView),
     /// Compiled rules.
     Acl(Vec<AclView>),
+    /// What would become of a frame.
+    Trial(TrialView),
     /// Drops that happened: reasons for which nothing was dropped at a port may be left out.
     Drops(Vec<DropView>),
     /// What is wrong with desired state.

@@ -5,7 +5,9 @@ use dataplane::acl::{Acl, Direction, Entry, Family, Part};
 use super::Switch;
 use crate::filters::{Compiled, PortFilter};
 use crate::model::{GroupNames as _, PortUuid, Protocol, Remote, Rule, SecurityGroupUuid};
-use crate::show::view::{AclRulesView, AclView, GroupRef, PortSecurity, RuleView, SideView};
+use crate::show::view::{
+    AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView,
+};
 
 impl From<&PortFilter> for PortSecurity {
     fn from(filter: &PortFilter) -> Self {
@@ -51,15 +53,16 @@ impl Switch {
             let (hits, unmatched) = acl.hits(direction);
             let mut rules: Vec<RuleView> = Vec::new();
             for (entry, hits) in acl.entries(direction).iter().zip(hits) {
-                let next = self.rule_view(compiled, entry, hits);
+                let rule = self.named_rule(compiled, entry);
                 // A rule for both versions of IP is compiled for each, and answers of ICMP for each
                 // type. No frame is fit by two of these, so their order means nothing.
+                let label = (rule.group.uuid, rule.number);
                 let beside =
-                    |known: &&mut RuleView| (&known.group, known.rule) == (&next.group, next.rule);
+                    |known: &&mut RuleView| (known.rule.group.uuid, known.rule.number) == label;
                 let mut beside = rules.iter_mut().rev().take_while(beside);
-                match beside.find(|known| known.answer == next.answer) {
+                match beside.find(|known| known.rule.answer == rule.answer) {
                     Some(known) => known.hits += hits,
-                    None => rules.push(next),
+                    None => rules.push(RuleView { rule, hits }),
                 }
             }
             SideView { rules, unmatched }
@@ -68,14 +71,13 @@ impl Switch {
     }
 
     /// A compiled rule.
-    pub(super) fn rule_view(&self, compiled: &Compiled, entry: &Entry, hits: u64) -> RuleView {
+    pub(super) fn named_rule(&self, compiled: &Compiled, entry: &Entry) -> NamedRule {
         let (group, number, rule) = compiled.origin(entry);
-        RuleView {
+        NamedRule {
             group: self.group_ref(group),
-            rule: number as u32,
+            number: number as u32,
             line: rule.named(&self.desired).to_string(),
             answer: entry.answer.then(|| self.answer_text(entry, rule)),
-            hits,
         }
     }
 

@@ -8,6 +8,7 @@
 mod acl;
 mod ports;
 mod report;
+mod trial;
 mod uplinks;
 pub(crate) mod views;
 

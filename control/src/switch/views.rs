@@ -332,7 +332,7 @@ impl Switch {
         (ports, uplinks)
     }
 
-    fn now(&self) -> u32 {
+    pub(super) fn now(&self) -> u32 {
         self.clock.seconds(cycles())
     }
 
@@ -385,7 +385,7 @@ impl Switch {
         PortRef::Port { uuid, name }
     }
 
-    fn port_refs(&self) -> BTreeMap<PortId, PortRef> {
+    pub(super) fn port_refs(&self) -> BTreeMap<PortId, PortRef> {
         let uplinks = self
             .uplinks
             .iter()
@@ -394,7 +394,7 @@ impl Switch {
         uplinks.chain(ports).collect()
     }
 
-    fn network_ref(&self, uuid: NetworkUuid) -> NetworkRef {
+    pub(super) fn network_ref(&self, uuid: NetworkUuid) -> NetworkRef {
         let name = self.desired.networks.get(&uuid).and_then(|network| network.name.clone());
         NetworkRef { uuid, name }
     }

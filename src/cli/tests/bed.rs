@@ -67,7 +67,9 @@ impl Bed {
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
-            Some("show" | "rebalance") => has("--config") || has("--socket"),
+            Some("show" | "rebalance" | "test-frame" | "explain") => {
+                has("--config") || has("--socket")
+            }
             Some("network" | "port" | "group" | "address-group") => {
                 has("--config") || has("--store")
             }
@@ -141,6 +143,7 @@ fn example(query: &Query) -> Answer {
                 | (Query::Workers {}, Answer::Workers(_))
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
                 | (Query::Acl { .. }, Answer::Acl(_))
+                | (Query::Trial { .. }, Answer::Trial(_))
                 | (Query::Drops {}, Answer::Drops(_))
                 | (Query::Errors {}, Answer::Errors(_))
         )

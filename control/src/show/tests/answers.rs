@@ -104,13 +104,7 @@ pub fn answer(query: &Query) -> Answer {
             moves: vec![MoveView { port: web(), queue: 1, from: 0, to: 1, load_percent: 39.5 }],
         }),
         Query::Acl { rules, .. } => {
-            let rule = RuleView {
-                group: GroupRef { uuid: group(), name: None },
-                rule: 0,
-                line: "ingress tcp 80".to_owned(),
-                answer: Some("tcp from port 80 with ACK or RST".to_owned()),
-                hits: 7,
-            };
+            let rule = RuleView { rule: rule(), hits: 7 };
             Answer::Acl(vec![AclView {
                 groups: vec![GroupRef { uuid: group(), name: "web".parse().ok() }],
                 ports: vec![web()],
@@ -126,6 +120,28 @@ pub fn answer(query: &Query) -> Answer {
                 }),
             }])
         }
+        Query::Trial { from, frame, .. } => Answer::Trial(TrialView {
+            frame: frame.clone(),
+            octets: "ffffffffffff".to_owned(),
+            from: from.clone(),
+            network: Some(red()),
+            leave: Some(JudgementView {
+                passes: true,
+                rule: Some(rule()),
+                ..JudgementView::default()
+            }),
+            flooded: true,
+            to: vec![DeliveryView {
+                port: uplink(),
+                vlan: Some(100),
+                judgement: JudgementView {
+                    reason: Some("acl-ingress".to_owned()),
+                    help: Some("No rule.".to_owned()),
+                    ..JudgementView::default()
+                },
+            }],
+            passes: false,
+        }),
         Query::Drops {} => Answer::Drops(vec![DropView {
             port: web(),
             reason: "ring-full".to_owned(),
@@ -154,6 +170,16 @@ pub fn red() -> NetworkRef {
 pub fn web() -> PortRef {
     let uuid = "00000000-0000-4000-8000-000000000002".parse().expect("a UUID");
     PortRef::Port { uuid, name: None }
+}
+
+/// A rule, for what answers it.
+fn rule() -> NamedRule {
+    NamedRule {
+        group: GroupRef { uuid: group(), name: None },
+        number: 0,
+        line: "ingress tcp 80".to_owned(),
+        answer: Some("tcp from port 80 with ACK or RST".to_owned()),
+    }
 }
 
 /// A security group.

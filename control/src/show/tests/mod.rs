@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-use self::answers::{answer, port, red, web};
+use self::answers::{answer, port, red, uplink, web};
 use super::protocol::Reply;
 use super::view::PortKind;
 use super::*;
@@ -71,6 +71,8 @@ fn every_query() -> Vec<Query> {
         Query::Rebalance { dry_run: false },
         Query::Acl { port: None, rules: false },
         Query::Acl { port: "00000000-0000-4000-8000-000000000002".parse().ok(), rules: true },
+        Query::Trial { from: Some(web()), to: None, frame: "raw ff".to_owned() },
+        Query::Trial { from: None, to: Some(uplink()), frame: "raw ff".to_owned() },
         Query::Drops {},
         Query::Errors {},
     ]

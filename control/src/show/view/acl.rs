@@ -67,18 +67,27 @@ pub struct SideView {
     pub unmatched: u64,
 }
 
-/// A rule as it is compiled: one of a group, or the traffic that answers what one permits.
+/// A compiled rule, and how often it decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleView {
+    /// Which one.
+    #[serde(flatten)]
+    pub rule: NamedRule,
+    /// Frames that it decided about, at all ports with these groups. Exact where frames come one by
+    /// one; of a burst one frame is looked at, and counts for all of the burst.
+    pub hits: u64,
+}
+
+/// A rule as it is compiled: one of a group, or the traffic that answers what one permits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedRule {
     /// Its group.
     pub group: GroupRef,
     /// Its number in the group.
-    pub rule: u32,
+    #[serde(rename = "rule")]
+    pub number: u32,
     /// The rule as one line.
     pub line: String,
     /// If it stands here for what answers it: what of that passes.
     pub answer: Option<String>,
-    /// Frames that it decided about, at all ports with these groups. Exact where frames come one by
-    /// one; of a burst one frame is looked at, and counts for all of the burst.
-    pub hits: u64,
 }
