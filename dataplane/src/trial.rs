@@ -1,14 +1,14 @@
 //! What would become of a frame: the worker's own steps, one by one, with nothing learned, counted or
-//! sent.
+//! sent. A worker takes them burst by burst (`pass`, `outbox`), with the same outcome.
 
 use vhost::{HEAD_MAX, TagEdit};
 
 use crate::counters::DropReason;
-use crate::decide::{Egress, Subject, accept, find};
+use crate::decide::{Egress, accept, find};
 use crate::fdb::Learner;
 use crate::headers::Headers;
 use crate::packet::Packet;
-use crate::snapshot::{Domain, PortId, Snapshot};
+use crate::snapshot::{Domain, Port, PortId, Snapshot};
 
 /// A frame that nobody sent.
 #[derive(Debug)]
@@ -51,11 +51,13 @@ impl<'a> Trial<'a> {
         fdb: &Learner<'_>,
     ) -> Result<Course<'s>, DropReason> {
         let port = snapshot.port(ingress).ok_or(DropReason::PortDown)?;
-        let subject = Subject { head: self.head, headers: &self.headers, packet: self.packet };
-        let domain = accept(&subject, port, snapshot)?;
+        if let Port { up: true, policy: Some(policy), .. } = port {
+            policy.leave(self.head, &self.headers, &self.packet)?;
+        }
+        let domain = accept(&self.headers, port, snapshot)?;
         let enter = |to: PortId| {
             let tag = domain.tag_edit(self.headers.tag, to);
-            (to, snapshot.admits(to, &self.packet).map(|()| tag))
+            (to, self.enter(to, snapshot).map(|()| tag))
         };
         Ok(match find(&self.headers, ingress, domain, snapshot, fdb)? {
             Egress::Port(to, _) => Course { domain, flooded: false, to: vec![enter(to)] },
@@ -69,7 +71,8 @@ impl<'a> Trial<'a> {
     /// Whether `to` may be sent the frame, wherever it came from.
     pub fn enter(&self, to: PortId, snapshot: &Snapshot) -> Result<(), DropReason> {
         match snapshot.port(to) {
-            Some(port) if port.up => snapshot.admits(to, &self.packet),
+            Some(Port { up: true, policy: Some(policy), .. }) => policy.enter(&self.packet),
+            Some(Port { up: true, policy: None, .. }) => Ok(()),
             _ => Err(DropReason::PortDown),
         }
     }
