@@ -228,6 +228,13 @@ impl Daemon {
             Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
             Query::Workers {} => Answer::Workers(switch.worker_views()),
             Query::Rebalance { .. } => unreachable!("answered above"),
+            Query::Acl { port, rules } => Answer::Acl(switch.acl_views(port, rules)),
+            Query::Trial { from, to, frame } => {
+                match switch.trial(from.as_ref(), to.as_ref(), &frame) {
+                    Ok(view) => Answer::Trial(view),
+                    Err(why) => return request.refuse(why),
+                }
+            }
             Query::Drops {} => Answer::Drops(switch.drop_views()),
             Query::Errors {} => {
                 Answer::Errors(self.problems().iter().map(ErrorView::from).collect())

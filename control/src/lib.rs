@@ -10,6 +10,7 @@
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`
 //! edit    what the commands do to a store               check   the same judgement without a daemon
+//! frame   a frame as one line, for who asks what would become of it
 //! show    what can be shown of a running daemon, and the socket that it is asked by
 //! ```
 //!
@@ -29,6 +30,7 @@ mod documented;
 pub mod edit;
 mod fields;
 mod filters;
+pub mod frame;
 mod guest;
 pub mod key;
 pub mod model;

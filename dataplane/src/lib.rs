@@ -33,4 +33,5 @@ pub mod port;
 pub mod publish;
 pub mod snapshot;
 mod sync;
+pub mod trial;
 pub mod worker;

@@ -4,6 +4,7 @@
 //! that the daemon would use for it. What options mean together is the commands' to say.
 
 mod groups;
+mod judge;
 
 use std::path::PathBuf;
 
@@ -18,9 +19,22 @@ pub use self::groups::{
     AddressGroupAction, AddressGroupArguments, GroupAction, GroupAdd, GroupArguments, MemberAction,
     ReturnTraffic, RuleAction,
 };
+pub use self::judge::TestFrameArguments;
 
 /// What the options are headed by that most people need not give.
 const WHERE: &str = "Where things are";
+
+/// How hits are counted.
+const ACL_HELP: &str = "Ports with the same groups share their rules, and the hits of these.
+
+The first rule that fits a frame decides about it, and its HITS count the frame. Hits are exact where
+frames come one by one. Of a burst one frame is looked at and counts for the whole burst: on a busy
+port they are a sample, which is right on average. `no rule` counts IP frames that no rule fits, those
+that pass without one (DHCP, neighbour discovery) among them.
+
+Examples:
+  viaduct show acl
+  viaduct show acl --port web";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -55,6 +69,8 @@ pub enum Command {
     Run(RunArguments),
     /// Show what the running switch does
     Show(ShowArguments),
+    /// Tell what would become of a frame, and by which rule; nothing is sent
+    TestFrame(TestFrameArguments),
     /// Give receive queues to workers by what they cost
     Rebalance(RebalanceArguments),
     /// Add and delete networks in the store
@@ -171,6 +187,16 @@ pub enum What {
         /// Their receive queues instead, with what each takes of its worker
         #[arg(long)]
         rxqs: bool,
+    },
+    /// Security groups as compiled: what they take; with --port or --rules, each rule and its hits
+    #[command(after_help = ACL_HELP)]
+    Acl {
+        /// Only the rules of this port, one by one
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+        /// The rules of all ports, one by one
+        #[arg(long)]
+        rules: bool,
     },
     /// Frames that were dropped, by port and reason
     Drops {

@@ -8,6 +8,7 @@ mod check;
 mod edit;
 mod failure;
 mod groups;
+mod judge;
 mod pick;
 mod place;
 mod run;
@@ -61,6 +62,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Show(arguments) => show::show(arguments, out),
+        Command::TestFrame(arguments) => judge::test_frame(arguments, out),
         Command::Rebalance(arguments) => show::rebalance(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),
         Command::Port(arguments) => edit::port(arguments, out, err),

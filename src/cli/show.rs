@@ -6,8 +6,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use control::model::NetworkUuid;
-use control::show::view::{NetworkRef, PortRef};
+use control::model::{NetworkUuid, PortUuid};
+use control::show::view::{NetworkRef, PortRef, PortSecurity};
 use control::show::{Answer, Query, ask};
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use super::{block_on, place};
 use crate::render;
 
 /// `ask` gives the answer to its question or an error.
-const ASKED: &str = "the answer is to the question";
+pub(super) const ASKED: &str = "the answer is to the question";
 
 /// Shows what is asked for.
 pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failure> {
@@ -87,6 +87,17 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
                 false => render::workers(views),
             })
         }
+        Some(What::Acl { port, rules }) => {
+            let wanted = port.as_ref().map(|wanted| daemon.filtered(wanted)).transpose()?;
+            let rules = *rules || wanted.is_some();
+            let Answer::Acl(views) = daemon.ask(Query::Acl { port: wanted, rules })? else {
+                unreachable!("{ASKED}")
+            };
+            page.print(&views, |views| match rules {
+                true => render::acl_rules(views, wide),
+                false => render::acl(views, wide),
+            })
+        }
         Some(What::Drops { port }) => {
             let port = port.as_ref().map(|wanted| daemon.port(wanted)).transpose()?;
             let Answer::Drops(mut views) = daemon.ask(Query::Drops {})? else {
@@ -121,13 +132,13 @@ pub fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Fai
 }
 
 /// Where the answer goes, and for whom.
-struct Page<'a> {
-    json: bool,
-    out: &'a mut dyn Write,
+pub(super) struct Page<'a> {
+    pub json: bool,
+    pub out: &'a mut dyn Write,
 }
 
 impl Page<'_> {
-    fn print<T: Serialize>(
+    pub fn print<T: Serialize>(
         &mut self,
         value: &T,
         render: impl FnOnce(&T) -> String,
@@ -140,12 +151,12 @@ impl Page<'_> {
 }
 
 /// The daemon, and what people call the things that it has.
-struct Daemon {
-    socket: PathBuf,
+pub(super) struct Daemon {
+    pub socket: PathBuf,
 }
 
 impl Daemon {
-    fn ask(&self, query: Query) -> Result<Answer, Failure> {
+    pub fn ask(&self, query: Query) -> Result<Answer, Failure> {
         Ok(block_on(ask(&self.socket, &query))??)
     }
 
@@ -154,7 +165,20 @@ impl Daemon {
         pick_network(wanted, views.into_iter().map(|view| view.network))
     }
 
-    fn port(&self, wanted: &str) -> Result<PortRef, Failure> {
+    /// The port, which has port security.
+    fn filtered(&self, wanted: &str) -> Result<PortUuid, Failure> {
+        let Answer::Ports(views) = self.ask(Query::Ports {})? else { unreachable!("{ASKED}") };
+        let port = pick_port(wanted, views.iter().map(|view| view.port.clone()))?;
+        let security = views.iter().find(|view| view.port == port).map(|view| view.port_security);
+        match (&port, security.flatten()) {
+            (PortRef::Port { uuid, .. }, Some(PortSecurity::Filtered | PortSecurity::Closed)) => {
+                Ok(*uuid)
+            }
+            _ => Err(Failure::Failed(format!("`{wanted}` has no port security: all frames pass"))),
+        }
+    }
+
+    pub fn port(&self, wanted: &str) -> Result<PortRef, Failure> {
         let Answer::Ports(views) = self.ask(Query::Ports {})? else { unreachable!("{ASKED}") };
         pick_port(wanted, views.into_iter().map(|view| view.port))
     }

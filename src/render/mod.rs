@@ -4,12 +4,14 @@
 //! that can be helped, free text is in the last column, `-` stands for nothing. Numbers are rounded
 //! and UUIDs shortened as far as they stay apart; `--json` is there for exact ones.
 
+mod acl;
 mod drops;
 mod fdb;
 mod labels;
 mod ports;
 mod summary;
 mod table;
+mod trial;
 mod units;
 mod vhost;
 mod workers;
@@ -17,10 +19,12 @@ mod workers;
 use control::problem::Problem;
 use control::show::view::{ErrorView, Severity};
 
+pub use self::acl::{acl, acl_rules};
 pub use self::drops::drops;
 pub use self::fdb::fdb;
 pub use self::ports::{domains, ports};
 pub use self::summary::summary;
+pub use self::trial::trial;
 pub use self::vhost::{vhost, vhost_session};
 pub use self::workers::{rebalance, rxqs, workers};
 

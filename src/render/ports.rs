@@ -1,7 +1,7 @@
 //! `viaduct show ports` and `viaduct show domains`.
 
 use control::model::Status;
-use control::show::view::{DomainView, PortKind, PortView, SegmentView};
+use control::show::view::{DomainView, PortKind, PortSecurity, PortView, SegmentView};
 
 use super::labels::{Labels, identity};
 use super::table::Table;
@@ -11,7 +11,7 @@ use super::units::{bytes, count};
 pub fn ports(views: &[PortView], wide: bool) -> String {
     let networks = views.iter().filter_map(|view| view.network.as_ref());
     let labels = Labels::new(wide, views.iter().map(|view| &view.port), networks);
-    let mut columns = vec!["PORT", "NAME", "KIND", "NETWORK", "MAC", "STATUS"];
+    let mut columns = vec!["PORT", "NAME", "KIND", "NETWORK", "MAC", "STATUS", "SECURITY"];
     if wide {
         columns.extend(["ADMIN", ">NUMBER", ">QUEUES", "WORKERS", ">LEARNED"]);
     }
@@ -38,6 +38,7 @@ pub fn ports(views: &[PortView], wide: bool) -> String {
             network.unwrap_or_default(),
             view.mac.map(|mac| mac.to_string()).unwrap_or_default(),
             status(view.status).to_owned(),
+            security(view.port_security).to_owned(),
         ];
         if wide {
             let workers: Vec<String> = view.workers.iter().map(ToString::to_string).collect();
@@ -116,6 +117,15 @@ fn kind(kind: PortKind) -> &'static str {
         PortKind::Ethdev => "ethdev",
         PortKind::Uplink => "uplink",
         PortKind::Unknown => "",
+    }
+}
+
+fn security(security: Option<PortSecurity>) -> &'static str {
+    match security {
+        Some(PortSecurity::Filtered) => "on",
+        Some(PortSecurity::Open) => "open",
+        Some(PortSecurity::Closed) => "closed",
+        None => "",
     }
 }
 

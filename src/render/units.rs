@@ -44,6 +44,15 @@ pub fn time(seconds: u64) -> String {
     }
 }
 
+/// A time that is mostly short.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 1e-3 => format!("{:.0}us", seconds * 1e6),
+        _ if seconds < 1.0 => format!("{:.1}ms", seconds * 1e3),
+        _ => format!("{seconds:.1}s"),
+    }
+}
+
 /// A mean or share of which nobody needs all digits.
 pub fn mean(value: Option<f64>) -> String {
     value.map(|value| format!("{value:.1}")).unwrap_or_default()
@@ -111,6 +120,12 @@ mod tests {
         {
             assert_eq!(time(seconds), text);
         }
+    }
+
+    #[test]
+    fn short_times_have_the_unit_that_fits() {
+        let shown = [0.0, 0.000_041, 0.0312, 1.25].map(duration);
+        assert_eq!(shown, ["0us", "41us", "31.2ms", "1.2s"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod common;
 mod configuration;
 mod life;
 mod objects;
+mod security;
 mod sockets;
 mod spoofing;
 mod wires;

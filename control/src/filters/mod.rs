@@ -148,6 +148,11 @@ impl Compiled {
         self.acl.as_ref()
     }
 
+    /// What the rules name and is not in force.
+    pub(crate) fn waits_for(&self) -> Option<&crate::key::Key> {
+        self.basis.missing()
+    }
+
     /// The group, and the place of the rule in it, that an entry comes from.
     pub(crate) fn origin(&self, entry: &Entry) -> (SecurityGroupUuid, usize, &crate::model::Rule) {
         let (uuid, group) = &self.groups[entry.rule.label.group as usize];

@@ -109,6 +109,8 @@ fn answers(answer: &Answer, query: &Query) -> bool {
             | (Query::Vhost { .. }, Answer::Vhost(_))
             | (Query::Workers {}, Answer::Workers(_))
             | (Query::Rebalance { .. }, Answer::Rebalance(_))
+            | (Query::Acl { .. }, Answer::Acl(_))
+            | (Query::Trial { .. }, Answer::Trial(_))
             | (Query::Drops {}, Answer::Drops(_))
             | (Query::Errors {}, Answer::Errors(_))
     )

@@ -16,8 +16,8 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    DomainView, DropView, ErrorView, FdbView, PortView, RebalanceView, Summary, VhostView,
-    WorkerView,
+    AclView, DomainView, DropView, ErrorView, FdbView, PortRef, PortView, RebalanceView, Summary,
+    TrialView, VhostView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -60,6 +60,26 @@ pub enum Query {
         /// Only tell how.
         dry_run: bool,
     },
+    /// The compiled rules of all sets of groups that ports have.
+    Acl {
+        /// Only those of this port, whose port security must be on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<PortUuid>,
+        /// Every rule too, with its hits.
+        #[serde(default)]
+        rules: bool,
+    },
+    /// What would become of a frame.
+    Trial {
+        /// The port that it comes from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<PortRef>,
+        /// If it comes from none: the port that it is to go to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<PortRef>,
+        /// The frame, as [`Sketch`](crate::frame::Sketch) reads it.
+        frame: String,
+    },
     /// All drops, by port and reason.
     Drops {},
     /// All that is wrong with desired state.
@@ -84,6 +104,10 @@ pub enum Answer {
     Workers(Vec<WorkerView>),
     /// How queues are given to workers.
     Rebalance(RebalanceView),
+    /// Compiled rules.
+    Acl(Vec<AclView>),
+    /// What would become of a frame.
+    Trial(TrialView),
     /// Drops that happened: reasons for which nothing was dropped at a port may be left out.
     Drops(Vec<DropView>),
     /// What is wrong with desired state.

@@ -56,7 +56,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Request {
     query: Query,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Result<Answer, String>>,
 }
 
 /// Why the socket could not be made.
@@ -149,7 +149,12 @@ impl Request {
     /// Sends the answer. Never waits.
     pub fn answer(self, answer: Answer) {
         // Who asked may have gone: then nobody wants it.
-        let _ = self.reply.send(answer);
+        let _ = self.reply.send(Ok(answer));
+    }
+
+    /// Says why there is no answer, and what to do. Never waits.
+    pub fn refuse(self, why: impl Into<String>) {
+        let _ = self.reply.send(Err(why.into()));
     }
 }
 
@@ -263,7 +268,8 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) {
     };
     let reply = match query {
         Ok(query) => match timeout(ANSWER_TIME, ask(query, &requests)).await {
-            Ok(Some(answer)) => Reply::answer(answer),
+            Ok(Some(Ok(answer))) => Reply::answer(answer),
+            Ok(Some(Err(why))) => Reply::refusal(why),
             Ok(None) => Reply::refusal("the daemon is stopping"),
             Err(_) => Reply::refusal(format!(
                 "the daemon is too busy to answer within {} s; its log says with what",
@@ -278,7 +284,7 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) {
     let _ = timeout(READ_TIME, stream.write_all(&line)).await;
 }
 
-async fn ask(query: Query, requests: &mpsc::Sender<Request>) -> Option<Answer> {
+async fn ask(query: Query, requests: &mpsc::Sender<Request>) -> Option<Result<Answer, String>> {
     let (reply, answer) = oneshot::channel();
     requests.send(Request { query, reply }).await.ok()?;
     answer.await.ok()

@@ -5,8 +5,10 @@
 //! closed; what comes is opened, its queues are given to workers, then it is published. What did
 //! not change is not touched.
 
+mod acl;
 mod ports;
 mod report;
+mod trial;
 mod uplinks;
 pub(crate) mod views;
 

@@ -14,8 +14,8 @@ use crate::guest::GuestState;
 use crate::model::{Attachment, Mac, Network, NetworkUuid, PortUuid, Status};
 use crate::show::view::{
     BalanceView, Counts, DomainView, DropView, FdbEntryView, FdbOrigin, FdbStatisticsView, FdbView,
-    MoveView, NetworkRef, PortKind, PortRef, PortView, RebalanceView, RegionView, RingView,
-    RxqView, VhostState, VhostView, Work, WorkerView,
+    MoveView, NetworkRef, PortKind, PortRef, PortSecurity, PortView, RebalanceView, RegionView,
+    RingView, RxqView, VhostState, VhostView, Work, WorkerView,
 };
 use crate::show::{rounded, view};
 
@@ -57,6 +57,7 @@ impl Switch {
                 mac: port.mac(),
                 reason,
                 admin_up: port.admin_up,
+                port_security: self.filters.port(*uuid).map(PortSecurity::from),
                 socket: port.socket_path(directory),
                 device,
                 queues,
@@ -331,7 +332,7 @@ impl Switch {
         (ports, uplinks)
     }
 
-    fn now(&self) -> u32 {
+    pub(super) fn now(&self) -> u32 {
         self.clock.seconds(cycles())
     }
 
@@ -379,12 +380,12 @@ impl Switch {
         pollers
     }
 
-    fn port_ref(&self, uuid: PortUuid) -> PortRef {
+    pub(super) fn port_ref(&self, uuid: PortUuid) -> PortRef {
         let name = self.desired.ports.get(&uuid).and_then(|port| port.name.clone());
         PortRef::Port { uuid, name }
     }
 
-    fn port_refs(&self) -> BTreeMap<PortId, PortRef> {
+    pub(super) fn port_refs(&self) -> BTreeMap<PortId, PortRef> {
         let uplinks = self
             .uplinks
             .iter()
@@ -393,7 +394,7 @@ impl Switch {
         uplinks.chain(ports).collect()
     }
 
-    fn network_ref(&self, uuid: NetworkUuid) -> NetworkRef {
+    pub(super) fn network_ref(&self, uuid: NetworkUuid) -> NetworkRef {
         let name = self.desired.networks.get(&uuid).and_then(|network| network.name.clone());
         NetworkRef { uuid, name }
     }
@@ -416,6 +417,7 @@ fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
         status,
         reason: None,
         admin_up: false,
+        port_security: None,
         socket: None,
         device: None,
         queues: 0,

@@ -13,6 +13,16 @@ pub struct Entry {
     pub answer: bool,
 }
 
+impl Entry {
+    /// Whether it lets errors of ICMP in, or out, that answer whatever is permitted the other way.
+    pub fn is_error(&self) -> bool {
+        match self.rule.part {
+            Part::Icmp(kind, _) => self.answer && icmp_errors(self.rule.family).contains(&kind),
+            Part::All | Part::Ports(..) => false,
+        }
+    }
+}
+
 /// ICMP's errors (RFC 1122 §3.2.2): unreachable, time exceeded, parameter problem.
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 

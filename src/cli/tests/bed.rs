@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use control::show::view::PortRef;
 use control::show::{Answer, Query, Server};
 use tempfile::TempDir;
 
@@ -66,7 +67,9 @@ impl Bed {
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
-            Some("show" | "rebalance") => has("--config") || has("--socket"),
+            Some("show" | "rebalance" | "test-frame" | "explain") => {
+                has("--config") || has("--socket")
+            }
             Some("network" | "port" | "group" | "address-group") => {
                 has("--config") || has("--store")
             }
@@ -139,6 +142,8 @@ fn example(query: &Query) -> Answer {
                 | (Query::Vhost { .. }, Answer::Vhost(_))
                 | (Query::Workers {}, Answer::Workers(_))
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
+                | (Query::Acl { .. }, Answer::Acl(_))
+                | (Query::Trial { .. }, Answer::Trial(_))
                 | (Query::Drops {}, Answer::Drops(_))
                 | (Query::Errors {}, Answer::Errors(_))
         )
@@ -151,6 +156,11 @@ fn example(query: &Query) -> Answer {
         (Query::Vhost { port: Some(only) }, Answer::Vhost(views)) => {
             let only = only.to_string();
             views.retain(|view| serde_json::to_value(&view.port).expect("JSON")["uuid"] == only);
+        }
+        (Query::Acl { port, rules }, Answer::Acl(views)) => {
+            let is = |named: &PortRef| matches!(named, PortRef::Port { uuid, .. } if Some(*uuid) == *port);
+            views.retain(|view| port.is_none() || view.ports.iter().any(is));
+            views.iter_mut().filter(|_| !rules).for_each(|view| view.rules = None);
         }
         (Query::Rebalance { dry_run }, Answer::Rebalance(view)) => view.done = !dry_run,
         _ => {}

@@ -76,7 +76,9 @@ fn results_and_errors_go_apart() {
 #[test]
 fn json_is_json() {
     let bed = Bed::new();
-    for what in ["", "ports", "domains", "fdb", "vhost", "workers", "drops", "errors"] {
+    for what in
+        ["", "ports", "domains", "fdb", "vhost", "workers", "acl", "acl --rules", "drops", "errors"]
+    {
         let printed = bed.run(&format!("viaduct show {what} --json"));
         let value: serde_json::Value = serde_json::from_str(&printed).expect(what);
         assert!(value.is_array() || value.is_object(), "{what}");

@@ -103,6 +103,45 @@ pub fn answer(query: &Query) -> Answer {
             }],
             moves: vec![MoveView { port: web(), queue: 1, from: 0, to: 1, load_percent: 39.5 }],
         }),
+        Query::Acl { rules, .. } => {
+            let rule = RuleView { rule: rule(), hits: 7 };
+            Answer::Acl(vec![AclView {
+                groups: vec![GroupRef { uuid: group(), name: "web".parse().ok() }],
+                ports: vec![web()],
+                entries: 9,
+                memory_bytes: 4096,
+                lines_read: 12,
+                compile_seconds: 0.001,
+                waits_for: None,
+                refusal: Some("101 rules".to_owned()),
+                rules: rules.then(|| AclRulesView {
+                    ingress: SideView { rules: Vec::new(), unmatched: 3 },
+                    egress: SideView { rules: vec![rule], unmatched: 0 },
+                }),
+            }])
+        }
+        Query::Trial { from, frame, .. } => Answer::Trial(TrialView {
+            frame: frame.clone(),
+            octets: "ffffffffffff".to_owned(),
+            from: from.clone(),
+            network: Some(red()),
+            leave: Some(JudgementView {
+                passes: true,
+                rule: Some(rule()),
+                ..JudgementView::default()
+            }),
+            flooded: true,
+            to: vec![DeliveryView {
+                port: uplink(),
+                vlan: Some(100),
+                judgement: JudgementView {
+                    reason: Some("acl-ingress".to_owned()),
+                    help: Some("No rule.".to_owned()),
+                    ..JudgementView::default()
+                },
+            }],
+            passes: false,
+        }),
         Query::Drops {} => Answer::Drops(vec![DropView {
             port: web(),
             reason: "ring-full".to_owned(),
@@ -133,6 +172,21 @@ pub fn web() -> PortRef {
     PortRef::Port { uuid, name: None }
 }
 
+/// A rule, for what answers it.
+fn rule() -> NamedRule {
+    NamedRule {
+        group: GroupRef { uuid: group(), name: None },
+        number: 0,
+        line: "ingress tcp 80".to_owned(),
+        answer: Some("tcp from port 80 with ACK or RST".to_owned()),
+    }
+}
+
+/// A security group.
+fn group() -> crate::model::SecurityGroupUuid {
+    "00000000-0000-4000-8000-000000000003".parse().expect("a UUID")
+}
+
 /// A wire.
 pub fn uplink() -> PortRef {
     PortRef::Uplink { physnet: "wire".parse().expect("a physnet") }
@@ -149,6 +203,7 @@ pub fn port(port: PortRef, kind: PortKind, network: Option<NetworkRef>) -> PortV
         status: Status::Waiting,
         reason: Some("no socket yet".to_owned()),
         admin_up: true,
+        port_security: Some(PortSecurity::Filtered),
         socket: None,
         device: Some("net_tap0".to_owned()),
         queues: 1,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-use self::answers::{answer, port, red, web};
+use self::answers::{answer, port, red, uplink, web};
 use super::protocol::Reply;
 use super::view::PortKind;
 use super::*;
@@ -69,6 +69,10 @@ fn every_query() -> Vec<Query> {
         Query::Workers {},
         Query::Rebalance { dry_run: true },
         Query::Rebalance { dry_run: false },
+        Query::Acl { port: None, rules: false },
+        Query::Acl { port: "00000000-0000-4000-8000-000000000002".parse().ok(), rules: true },
+        Query::Trial { from: Some(web()), to: None, frame: "raw ff".to_owned() },
+        Query::Trial { from: None, to: Some(uplink()), frame: "raw ff".to_owned() },
         Query::Drops {},
         Query::Errors {},
     ]
@@ -97,7 +101,7 @@ fn views_have_the_names_that_programs_rely_on() {
                 "uuid": "00000000-0000-4000-8000-000000000001", "name": "red"
             },
             "mac": "52:54:00:12:34:56", "status": "waiting", "reason": "no socket yet",
-            "admin_up": true, "socket": null, "device": "net_tap0", "queues": 1, "workers": [0],
+            "admin_up": true, "port_security": "filtered", "socket": null, "device": "net_tap0", "queues": 1, "workers": [0],
             "received_frames": 1, "received_bytes": 64, "sent_frames": 2, "sent_bytes": 128,
             "dropped_frames": 3, "flooded_frames": 4,
             "software_checksums": 6, "software_segments": 7, "learned": 5,

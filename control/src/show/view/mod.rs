@@ -4,6 +4,8 @@
 //! its name and meaning. Counters are exact here and count since the daemon's start or the object's
 //! attachment, whichever came later; only tables for people round. A field that is not known is null.
 
+mod acl;
+mod trial;
 mod vhost;
 mod workers;
 
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{HostName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status};
 
+pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
+pub use trial::{DeliveryView, JudgementView, TrialView};
 pub use vhost::{RegionView, RingLayoutView, RingView, SocketModeView, VhostState, VhostView};
 pub use workers::{BalanceView, MoveView, RebalanceView, RxqView, Work, WorkerView};
 
@@ -63,6 +67,8 @@ pub struct PortView {
     pub reason: Option<String>,
     /// Whether it is meant to pass frames.
     pub admin_up: bool,
+    /// What becomes of its frames by port security; null for an uplink, and for what is refused.
+    pub port_security: Option<PortSecurity>,
     /// The path of its socket (kind `vhost-user`).
     pub socket: Option<PathBuf>,
     /// Its DPDK device (kinds `ethdev` and `uplink`).

@@ -1,0 +1,60 @@
+//! What can be typed to ask what passes a port.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::WHERE;
+
+/// `viaduct test-frame`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The running switch judges the frame as its workers do. Nothing is sent, learned \
+or counted.
+
+FRAME is one of these, with options behind it:
+  tcp ADDRESS:PORT > ADDRESS:PORT [FLAG...]    flags syn ack fin rst psh urg none; default: syn
+  udp ADDRESS:PORT > ADDRESS:PORT              likewise sctp, dccp, udplite
+  icmp TYPE[/CODE] ADDRESS > ADDRESS           likewise icmpv6
+  PROTOCOL ADDRESS > ADDRESS                   a name or `protocol NUMBER`
+  arp who-has ADDRESS tell ADDRESS
+  arp ADDRESS is-at MAC
+  raw HEX                                      a whole frame, octet by octet
+Options:
+  mac [SOURCE] > [DESTINATION]   default: the port's, and that of the port with the address
+  vlan NUMBER                    tagged
+  fragment first                 the first of several, with its transport header
+  fragment OFFSET                a later one, this many octets into its packet
+  target ADDRESS                 of neighbour discovery
+Addresses of IPv6 with a port are written [2001:db8::1]:80.
+
+Exit status:
+  0  it passes to at least one port
+  1  it is dropped, or the switch could not be asked
+  2  the frame is not understood, or lacks something
+
+Examples:
+  viaduct test-frame --port web 'tcp 10.0.0.5:1234 > 10.0.0.6:5432 syn'
+  viaduct test-frame --port web 'arp 10.0.0.9 is-at 52:54:00:00:00:01'
+  viaduct test-frame --to-port web 'udp [2001:db8::1]:53 > [2001:db8::5]:4000 fragment 1232'"
+)]
+pub struct TestFrameArguments {
+    /// The port or uplink that it comes from
+    #[arg(long, value_name = "PORT", required_unless_present = "to_port")]
+    pub port: Option<String>,
+    /// Only whether this port would be sent it, wherever it comes from
+    #[arg(long, value_name = "PORT", conflicts_with = "port")]
+    pub to_port: Option<String>,
+    /// The frame, in one word or several
+    #[arg(value_name = "FRAME", required = true)]
+    pub frame: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
+    #[arg(long, value_name = "FILE", help_heading = WHERE)]
+    pub config: Option<PathBuf>,
+    /// The daemon's socket itself
+    #[arg(long, value_name = "PATH", help_heading = WHERE, conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+}

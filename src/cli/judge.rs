@@ -1,0 +1,34 @@
+//! `viaduct test-frame`: what would become of a frame.
+
+use std::io::Write;
+
+use control::frame::Sketch;
+use control::show::{Answer, AskError, Query, ask};
+
+use super::arguments::TestFrameArguments;
+use super::failure::Failure;
+use super::show::{ASKED, Daemon, Page};
+use super::{block_on, place};
+use crate::render;
+
+/// Asks the daemon what would become of a frame. Fails if it is dropped.
+pub fn test_frame(arguments: &TestFrameArguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let frame = arguments.frame.join(" ");
+    let understood = frame.parse::<Sketch>();
+    understood.map_err(|misfit| Failure::Wrong(format!("the frame: {misfit}")))?;
+    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
+    let daemon = Daemon { socket };
+    let port = |wanted: &Option<String>| -> Result<_, Failure> {
+        wanted.as_ref().map(|wanted| daemon.port(wanted)).transpose()
+    };
+    let (from, to) = (port(&arguments.port)?, port(&arguments.to_port)?);
+    let view = match block_on(ask(&daemon.socket, &Query::Trial { from, to, frame }))? {
+        Ok(Answer::Trial(view)) => view,
+        Ok(_) => unreachable!("{ASKED}"),
+        // The frame lacks something that only the switch could know.
+        Err(AskError::Refused(why)) => return Err(Failure::Wrong(why)),
+        Err(error) => return Err(error.into()),
+    };
+    Page { json: arguments.json, out }.print(&view, render::trial)?;
+    if view.passes { Ok(()) } else { Err(Failure::Told) }
+}
