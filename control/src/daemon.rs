@@ -229,6 +229,10 @@ impl Daemon {
             Query::Workers {} => Answer::Workers(switch.worker_views()),
             Query::Rebalance { .. } => unreachable!("answered above"),
             Query::Acl { port, rules } => Answer::Acl(switch.acl_views(port, rules)),
+            Query::Explain { port } => match switch.explain_view(port) {
+                Some(view) => Answer::Explain(Box::new(view)),
+                None => return request.refuse("the port is not in force: `viaduct show errors`"),
+            },
             Query::Trial { from, to, frame } => {
                 match switch.trial(from.as_ref(), to.as_ref(), &frame) {
                     Ok(view) => Answer::Trial(view),

@@ -19,7 +19,7 @@ pub use self::groups::{
     AddressGroupAction, AddressGroupArguments, GroupAction, GroupAdd, GroupArguments, MemberAction,
     ReturnTraffic, RuleAction,
 };
-pub use self::judge::TestFrameArguments;
+pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
 
 /// What the options are headed by that most people need not give.
 const WHERE: &str = "Where things are";
@@ -27,10 +27,11 @@ const WHERE: &str = "Where things are";
 /// How hits are counted.
 const ACL_HELP: &str = "Ports with the same groups share their rules, and the hits of these.
 
-The first rule that fits a frame decides about it, and its HITS count the frame. Hits are exact where
-frames come one by one. Of a burst one frame is looked at and counts for the whole burst: on a busy
-port they are a sample, which is right on average. `no rule` counts IP frames that no rule fits, those
-that pass without one (DHCP, neighbour discovery) among them.
+The first rule that fits a frame decides about it, and its HITS count the frame. What answers others
+comes to bear where no rule permits. Hits are exact where frames come one by one. Of a burst one frame
+is looked at and counts for the whole burst: on a busy port they are a sample, which is right on
+average. `no rule` counts IP frames that no rule fits, those that pass without one (DHCP, neighbour
+discovery) among them.
 
 Examples:
   viaduct show acl
@@ -69,6 +70,9 @@ pub enum Command {
     Run(RunArguments),
     /// Show what the running switch does
     Show(ShowArguments),
+    /// Explain in words what may enter and leave a port
+    #[command(subcommand_value_name = "WHAT", subcommand_help_heading = "What")]
+    Explain(ExplainArguments),
     /// Tell what would become of a frame, and by which rule; nothing is sent
     TestFrame(TestFrameArguments),
     /// Give receive queues to workers by what they cost

@@ -1,15 +1,35 @@
-//! `viaduct test-frame`: what would become of a frame.
+//! `viaduct explain` and `viaduct test-frame`: what passes a port, and what would become of a frame.
 
 use std::io::Write;
 
 use control::frame::Sketch;
+use control::show::view::PortRef;
 use control::show::{Answer, AskError, Query, ask};
 
-use super::arguments::TestFrameArguments;
+use super::arguments::{Explain, ExplainArguments, TestFrameArguments};
 use super::failure::Failure;
 use super::show::{ASKED, Daemon, Page};
 use super::{block_on, place};
 use crate::render;
+
+/// Explains what may enter and leave a port.
+pub fn explain(arguments: &ExplainArguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
+    let daemon = Daemon { socket };
+    let Explain::Port { port } = &arguments.what;
+    let port = match daemon.port(port)? {
+        PortRef::Port { uuid, .. } => uuid,
+        PortRef::Uplink { physnet } => {
+            return Err(Failure::Failed(format!(
+                "{physnet} is an uplink: all frames of its networks pass it"
+            )));
+        }
+    };
+    let Answer::Explain(view) = daemon.ask(Query::Explain { port })? else {
+        unreachable!("{ASKED}")
+    };
+    Page { json: arguments.json, out }.print(&view, |view| render::explain(view))
+}
 
 /// Asks the daemon what would become of a frame. Fails if it is dropped.
 pub fn test_frame(arguments: &TestFrameArguments, out: &mut dyn Write) -> Result<(), Failure> {

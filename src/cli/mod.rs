@@ -62,6 +62,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Show(arguments) => show::show(arguments, out),
+        Command::Explain(arguments) => judge::explain(arguments, out),
         Command::TestFrame(arguments) => judge::test_frame(arguments, out),
         Command::Rebalance(arguments) => show::rebalance(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),

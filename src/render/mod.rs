@@ -6,6 +6,7 @@
 
 mod acl;
 mod drops;
+mod explain;
 mod fdb;
 mod labels;
 mod ports;
@@ -21,6 +22,7 @@ use control::show::view::{ErrorView, Severity};
 
 pub use self::acl::{acl, acl_rules};
 pub use self::drops::drops;
+pub use self::explain::explain;
 pub use self::fdb::fdb;
 pub use self::ports::{domains, ports};
 pub use self::summary::summary;

@@ -86,6 +86,113 @@ fn rules_are_shown_as_they_are_compiled() {
     switch.stop();
 }
 
+/// Asks what would become of a frame.
+fn test_frame(switch: &Daemon, port: &[&str], frame: &str) -> (i32, Value) {
+    let arguments = [&["test-frame"], port, &[frame, "--json"]].concat();
+    let output = switch.viaduct(&arguments);
+    let view = serde_json::from_str(&output.text);
+    (output.status, view.unwrap_or_else(|error| panic!("{error} in:\n{}", output.text)))
+}
+
+#[test]
+fn a_frame_is_judged_by_the_rules_in_force() {
+    let mut switch = start();
+    let guests = ["web", "db"].map(|name| SilentGuest::start(&switch, name));
+    for name in ["web", "db"] {
+        switch.wait_ready(name);
+    }
+
+    // The second may ask the first for web pages, by a rule at each end.
+    let asks = "tcp 10.0.0.2:40000 > 10.0.0.1:80 syn";
+    let (status, view) = test_frame(&switch, &["--port", "db"], asks);
+    assert_eq!((status, &view["passes"]), (0, &json!(true)), "{view:#}");
+    assert_eq!(view["leave"]["rule"]["line"], "egress any");
+    assert_eq!(view["to"].as_array().map(Vec::len), Some(1), "{view:#}");
+    assert_eq!(view["to"][0]["port"]["name"], "web");
+    assert_eq!(view["to"][0]["rule"]["line"], "ingress tcp 80 from group dbs");
+    assert_eq!(view["to"][0]["rule"]["group"]["name"], "web");
+
+    // What answers, by what it answers.
+    let answers = "tcp 10.0.0.1:80 > 10.0.0.2:40000 syn ack";
+    let (status, view) = test_frame(&switch, &["--port", "web"], answers);
+    assert_eq!(status, 0, "{view:#}");
+    // Where a rule permits, what it might answer is not asked.
+    assert_eq!(view["leave"]["rule"]["line"], "egress ipv4 any");
+    assert_eq!(view["leave"]["rule"]["answer"], Value::Null);
+    assert_eq!(view["to"][0]["rule"]["answer"], "tcp with ACK or RST");
+
+    // Another port is not open, and who is not of the group is nobody.
+    for (ends, frame, reason) in [
+        (["--port", "db"], "tcp 10.0.0.2:40000 > 10.0.0.1:81 syn", "acl-ingress"),
+        (["--to-port", "web"], "tcp 10.0.0.9:40000 > 10.0.0.1:80 syn", "acl-ingress"),
+        (
+            ["--to-port", "web"],
+            "tcp 10.0.0.2:40000 > 10.0.0.1:80 fragment 1480",
+            "acl-ingress-fragment",
+        ),
+    ] {
+        let (status, view) = test_frame(&switch, &ends, frame);
+        assert_eq!(status, 1, "{view:#}");
+        assert_eq!(view["to"][0]["reason"], reason, "{view:#}");
+        let text = switch.viaduct(&["test-frame", ends[0], ends[1], frame]);
+        assert_eq!(text.status, 1, "{}", text.text);
+        assert!(text.text.contains(&format!("dropped, {reason}")), "{}", text.text);
+    }
+    let (status, view) =
+        test_frame(&switch, &["--port", "web"], "arp 10.0.0.7 is-at 52:54:00:00:00:01");
+    assert_eq!((status, &view["leave"]["reason"]), (1, &json!("spoof-arp")), "{view:#}");
+    let (status, view) =
+        test_frame(&switch, &["--port", "web"], "arp who-has 10.0.0.2 tell 10.0.0.1");
+    assert_eq!((status, &view["flooded"]), (0, &json!(true)), "{view:#}");
+    assert_eq!(view["to"][0]["without_rule"], "ARP needs no rule");
+
+    // What cannot be made is told with what is to be written.
+    let lost = switch.viaduct(&["test-frame", "--port", "web", "icmp 8/0 10.0.0.1 > 192.0.2.1"]);
+    assert_eq!(lost.status, 2, "{}", lost.text);
+    assert!(lost.text.contains("no port of this host has 192.0.2.1"), "{}", lost.text);
+    let wrong = switch.viaduct(&["test-frame", "--port", "web", "tcp 10.0.0.1 > 10.0.0.2"]);
+    assert_eq!(wrong.status, 2, "{}", wrong.text);
+
+    // Nothing of all that was counted, learned or sent.
+    for name in ["web", "db"] {
+        let rules = acl(&switch, name)["rules"].to_string();
+        assert!(!rules.replace("\"hits\":0", "").contains("hits"), "{rules}");
+        let port = switch.show_port("ports", name);
+        let counts = ["received_frames", "sent_frames", "dropped_frames", "learned"];
+        assert_eq!(counts.map(|count| port[count].clone()), [0, 0, 0, 0].map(|zero| json!(zero)));
+    }
+    guests.iter().for_each(SilentGuest::was_left_alone);
+    switch.stop();
+}
+
+#[test]
+fn what_may_pass_is_said_in_words() {
+    let mut switch = start();
+    switch.wait_status("web", "waiting");
+    let text = switch.viaduct(&["explain", "port", "web"]).success();
+    for part in [
+        "52:54:00:00:00:01  10.0.0.1\n",
+        "TCP to port 80 from the members of group dbs",
+        "ICMP of type 8 (echo request) from anybody",
+        "tcp from port 80 with ACK or RST to group dbs",
+        "all of IPv4 to anybody",
+        "web  established: TCP segments with ACK or RST",
+    ] {
+        assert!(text.contains(part), "{part:?} is not said:\n{text}");
+    }
+    put_port(&switch, "web", 1, &["gone"]);
+    eventually("it is closed", SOON, || {
+        let said = switch.viaduct(&["explain", "port", "web"]).success();
+        said.contains(&format!("Nothing passes: waiting for security-groups/{}", uuid("gone")))
+    });
+    switch.put(&port_key("web"), &guest_port("web", "n", "52:54:00:00:00:01"));
+    eventually("it is open", SOON, || {
+        let said = switch.viaduct(&["explain", "port", "web"]).success();
+        said.contains("It may send and be sent all frames of its network")
+    });
+    switch.stop();
+}
+
 #[test]
 fn a_port_says_what_port_security_makes_of_it() {
     let mut switch = start();

@@ -148,6 +148,11 @@ impl Compiled {
         self.acl.as_ref()
     }
 
+    /// The groups whose rules are in force.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (SecurityGroupUuid, &SecurityGroup)> {
+        self.groups.iter().map(|(uuid, group)| (*uuid, &**group))
+    }
+
     /// What the rules name and is not in force.
     pub(crate) fn waits_for(&self) -> Option<&crate::key::Key> {
         self.basis.missing()

@@ -110,6 +110,7 @@ fn answers(answer: &Answer, query: &Query) -> bool {
             | (Query::Workers {}, Answer::Workers(_))
             | (Query::Rebalance { .. }, Answer::Rebalance(_))
             | (Query::Acl { .. }, Answer::Acl(_))
+            | (Query::Explain { .. }, Answer::Explain(_))
             | (Query::Trial { .. }, Answer::Trial(_))
             | (Query::Drops {}, Answer::Drops(_))
             | (Query::Errors {}, Answer::Errors(_))

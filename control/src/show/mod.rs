@@ -16,6 +16,7 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 pub mod view;
+pub(crate) mod words;
 
 pub use client::{AskError, ask};
 pub(crate) use from::rounded;

@@ -16,8 +16,8 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AclView, DomainView, DropView, ErrorView, FdbView, PortRef, PortView, RebalanceView, Summary,
-    TrialView, VhostView, WorkerView,
+    AclView, DomainView, DropView, ErrorView, ExplainView, FdbView, PortRef, PortView,
+    RebalanceView, Summary, TrialView, VhostView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -69,6 +69,11 @@ pub enum Query {
         #[serde(default)]
         rules: bool,
     },
+    /// What may enter and leave a port.
+    Explain {
+        /// Which one.
+        port: PortUuid,
+    },
     /// What would become of a frame.
     Trial {
         /// The port that it comes from.
@@ -106,6 +111,8 @@ pub enum Answer {
     Rebalance(RebalanceView),
     /// Compiled rules.
     Acl(Vec<AclView>),
+    /// What may enter and leave a port.
+    Explain(Box<ExplainView>),
     /// What would become of a frame.
     Trial(TrialView),
     /// Drops that happened: reasons for which nothing was dropped at a port may be left out.

@@ -6,6 +6,7 @@
 //! not change is not touched.
 
 mod acl;
+mod explain;
 mod ports;
 mod report;
 mod trial;

@@ -2,9 +2,39 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::WHERE;
+
+/// `viaduct explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  viaduct explain port web")]
+pub struct ExplainArguments {
+    /// What to explain.
+    #[command(subcommand)]
+    pub what: Explain,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
+    #[arg(long, value_name = "FILE", global = true, help_heading = WHERE)]
+    pub config: Option<PathBuf>,
+    /// The daemon's socket itself
+    #[arg(long, value_name = "PATH", global = true, help_heading = WHERE, conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+}
+
+/// What to explain.
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// What may enter and leave a port, by its addresses and its groups
+    Port {
+        /// Its name, its UUID, or the first 4 or more digits of the UUID
+        #[arg(value_name = "PORT")]
+        port: String,
+    },
+}
 
 /// `viaduct test-frame`.
 #[derive(Debug, Args)]

@@ -133,6 +133,15 @@ fn example(query: &Query) -> Answer {
     let text = fs::read_to_string(file).expect("the example is there");
     let answers: Vec<Answer> = serde_json::from_str(&text).expect("the example is answers");
     let answer = answers.into_iter().find(|answer| {
+        match (query, answer) {
+            (Query::Trial { from, frame, .. }, Answer::Trial(view)) => {
+                return (&view.from, &view.frame) == (from, frame);
+            }
+            (Query::Explain { port }, Answer::Explain(view)) => {
+                return matches!(view.port, PortRef::Port { uuid, .. } if uuid == *port);
+            }
+            _ => {}
+        }
         matches!(
             (query, answer),
             (Query::Summary {}, Answer::Summary(_))
@@ -143,7 +152,6 @@ fn example(query: &Query) -> Answer {
                 | (Query::Workers {}, Answer::Workers(_))
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
                 | (Query::Acl { .. }, Answer::Acl(_))
-                | (Query::Trial { .. }, Answer::Trial(_))
                 | (Query::Drops {}, Answer::Drops(_))
                 | (Query::Errors {}, Answer::Errors(_))
         )

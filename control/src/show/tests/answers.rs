@@ -120,6 +120,27 @@ pub fn answer(query: &Query) -> Answer {
                 }),
             }])
         }
+        Query::Explain { .. } => Answer::Explain(Box::new(ExplainView {
+            port: web(),
+            network: red(),
+            port_security: PortSecurity::Filtered,
+            reason: None,
+            stations: vec![StationView {
+                mac: "52:54:00:00:00:01".parse().expect("a MAC"),
+                addresses: vec!["10.0.0.5".to_owned()],
+            }],
+            ethertypes: vec![0x88cc],
+            groups: vec![GroupModeView {
+                group: GroupRef { uuid: group(), name: None },
+                return_traffic: ReturnTrafficView::Established,
+            }],
+            ingress: Vec::new(),
+            egress: vec![StatementView {
+                permits: true,
+                words: "TCP to port 80 from anybody".to_owned(),
+                rule: rule(),
+            }],
+        })),
         Query::Trial { from, frame, .. } => Answer::Trial(TrialView {
             frame: frame.clone(),
             octets: "ffffffffffff".to_owned(),

@@ -71,6 +71,7 @@ fn every_query() -> Vec<Query> {
         Query::Rebalance { dry_run: false },
         Query::Acl { port: None, rules: false },
         Query::Acl { port: "00000000-0000-4000-8000-000000000002".parse().ok(), rules: true },
+        Query::Explain { port: "00000000-0000-4000-8000-000000000002".parse().expect("a UUID") },
         Query::Trial { from: Some(web()), to: None, frame: "raw ff".to_owned() },
         Query::Trial { from: None, to: Some(uplink()), frame: "raw ff".to_owned() },
         Query::Drops {},

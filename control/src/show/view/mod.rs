@@ -5,6 +5,7 @@
 //! attachment, whichever came later; only tables for people round. A field that is not known is null.
 
 mod acl;
+mod explain;
 mod trial;
 mod vhost;
 mod workers;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{HostName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status};
 
 pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
+pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
 pub use trial::{DeliveryView, JudgementView, TrialView};
 pub use vhost::{RegionView, RingLayoutView, RingView, SocketModeView, VhostState, VhostView};
 pub use workers::{BalanceView, MoveView, RebalanceView, RxqView, Work, WorkerView};
