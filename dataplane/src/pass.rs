@@ -31,16 +31,18 @@ impl Pass<'_> {
     }
 
     /// Looks at the packets of the burst, as policies will ask for them, and drops what the port may
-    /// not send. Returns which frames are left, a bit for each.
+    /// not send. Returns which frames are left, a bit for each. Those that cannot come in at all, such
+    /// as tagged ones, are left to be dropped as such: that tells more than what a policy says of them.
     #[inline(never)]
     pub fn inspect(&self, frames: Frames<'_>, looks: &mut Looks) -> u64 {
         for (look, frame) in looks.iter_mut().zip(frames.iter()) {
             *look = Look::read(frame.head());
         }
         match self.attached {
-            Some(Port { up: true, policy: Some(policy), .. }) => {
-                let port = self.counters.of(self.ingress);
-                policy.leave_burst(frames, looks, |reason| port.dropped(reason, 1))
+            Some(port @ Port { up: true, policy: Some(policy), .. }) => {
+                let counters = self.counters.of(self.ingress);
+                let accept = |headers: &Headers| accept(headers, port, self.snapshot).is_ok();
+                policy.leave_burst(frames, looks, accept, |reason| counters.dropped(reason, 1))
             }
             _ => u64::MAX,
         }

@@ -51,10 +51,10 @@ impl<'a> Trial<'a> {
         fdb: &Learner<'_>,
     ) -> Result<Course<'s>, DropReason> {
         let port = snapshot.port(ingress).ok_or(DropReason::PortDown)?;
-        if let Port { up: true, policy: Some(policy), .. } = port {
+        let domain = accept(&self.headers, port, snapshot)?;
+        if let Some(policy) = &port.policy {
             policy.leave(self.head, &self.headers, &self.packet)?;
         }
-        let domain = accept(&self.headers, port, snapshot)?;
         let enter = |to: PortId| {
             let tag = domain.tag_edit(self.headers.tag, to);
             (to, self.enter(to, snapshot).map(|()| tag))

@@ -73,9 +73,10 @@ fn secured_guests_come_up_and_groups_permit_what_they_say() {
     add_port(&switch, &CLIENT, "clients");
     add_port(&switch, &SERVER, "servers");
     let _services = serve(&switch, &namespace);
-    let [client, server] = boot([&CLIENT, &SERVER].map(|plan| {
-        Guest::builder(plan.name).socket(&switch.socket(plan.name)).mac(plan.mac)
-    }));
+    let [client, server] = boot(
+        [&CLIENT, &SERVER]
+            .map(|plan| Guest::builder(plan.name).socket(&switch.socket(plan.name)).mac(plan.mac)),
+    );
 
     for (guest, plan) in [(&client, &CLIENT), (&server, &SERVER)] {
         comes_up(guest, plan);

@@ -17,7 +17,7 @@ mod neighbours;
 
 use std::sync::Arc;
 
-use vhost::{Frames, Staged};
+use vhost::{FrameRef, Frames, Staged};
 
 use crate::acl::{Acl, Direction};
 use crate::counters::DropReason;
@@ -59,11 +59,13 @@ impl Policy {
     }
 
     /// As [`leave`](Self::leave), of a burst. Returns which frames may be sent, a bit for each, and
-    /// tells of each other why. Frames of which not even the headers can be read are not judged.
+    /// tells of each other why. What `accept` says no to is not the policy's to judge, nor are frames
+    /// of which not even the headers can be read: it may be among the frames that are returned.
     pub(crate) fn leave_burst(
         &self,
         frames: Frames<'_>,
         looks: &Looks,
+        accept: impl Fn(&Headers) -> bool,
         mut deny: impl FnMut(DropReason),
     ) -> u64 {
         let mut passed = self.leave_plain(frames, looks);
@@ -71,7 +73,7 @@ impl Policy {
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            match self.leave_rest(frames.frame(index).head()) {
+            match self.leave_rest(frames.frame(index), &accept) {
                 Ok(()) => passed |= 1 << index,
                 Err(reason) => deny(reason),
             }
@@ -94,9 +96,17 @@ impl Policy {
     }
 
     #[cold]
-    fn leave_rest(&self, head: &[u8]) -> Result<(), DropReason> {
-        let Ok(headers) = Headers::parse_head(head, head.len()) else { return Ok(()) };
-        self.leave(head, &headers, &Packet::parse(head, &headers))
+    fn leave_rest(
+        &self,
+        frame: FrameRef<'_>,
+        accept: &impl Fn(&Headers) -> bool,
+    ) -> Result<(), DropReason> {
+        match Headers::parse(frame) {
+            Ok(headers) if accept(&headers) => {
+                self.leave(frame.head(), &headers, &Packet::parse(frame.head(), &headers))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// As [`enter`](Self::enter), of the frames of a burst that are `staged` for the port. Moves those

@@ -15,11 +15,8 @@ const SOURCE_ADDRESS: u8 = 1;
 const TARGET_ADDRESS: u8 = 2;
 
 /// Messages of neighbour discovery that are not routers' alone.
-const FROM_HOSTS: [u8; 3] = [
-    icmpv6::ROUTER_SOLICITATION,
-    icmpv6::NEIGHBOUR_SOLICITATION,
-    icmpv6::NEIGHBOUR_ADVERTISEMENT,
-];
+const FROM_HOSTS: [u8; 3] =
+    [icmpv6::ROUTER_SOLICITATION, icmpv6::NEIGHBOUR_SOLICITATION, icmpv6::NEIGHBOUR_ADVERTISEMENT];
 
 fn mac(bytes: &[u8]) -> Option<Mac> {
     bytes.first_chunk().map(|bytes| Mac::new(*bytes))
