@@ -105,7 +105,7 @@ fn fitting(rule: &Rule, dice: &mut Dice) -> Look {
         selector: first + dice.below(u64::from(last - first) + 1) as u16,
     };
     let source = first_address + dice.below(hosts) as u32;
-    Look::new(source, 0x0a00_0001, asked)
+    Look { source, destination: 0x0a00_0001, asked }
 }
 
 const BUDGET: Budget = Budget { rules: 100_000, bytes: 64 << 20 };

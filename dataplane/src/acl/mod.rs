@@ -162,10 +162,10 @@ impl Plain<'_> {
     #[inline(always)]
     pub fn permit(&self, look: &Look) -> bool {
         let remote = match self.direction {
-            Direction::Ingress => look.source(),
-            Direction::Egress => look.destination(),
+            Direction::Ingress => look.source,
+            Direction::Egress => look.destination,
         };
-        self.tables.judge(remote, &look.asked()).permits()
+        self.tables.judge(remote, &look.asked).permits()
     }
 }
 

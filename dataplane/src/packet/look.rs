@@ -19,15 +19,16 @@ pub struct Asked {
     pub selector: u16,
 }
 
-/// A plain packet: in two words, as each store that a burst makes waits behind those to the guest
-/// before.
+/// A plain packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(16))]
 pub struct Look {
-    /// Source and destination address.
-    addresses: u64,
-    /// What rules ask: the selector, the source port, the flags, the plane, from the highest bits on.
-    asked: u64,
+    /// Source address.
+    pub source: u32,
+    /// Destination address.
+    pub destination: u32,
+    /// What rules ask; [`Plane::Nothing`] if the packet is not plain.
+    pub asked: Asked,
 }
 
 /// The looks of a burst's frames, by their index.
@@ -35,49 +36,16 @@ pub type Looks = [Look; vhost::BURST_MAX];
 
 impl Look {
     /// Of what is not plain.
-    pub const NOT_PLAIN: Self = Self { addresses: 0, asked: Plane::Nothing as u64 };
-
-    /// Of a plain packet: TCP or UDP.
-    #[inline(always)]
-    pub const fn new(source: u32, destination: u32, asked: Asked) -> Self {
-        let Asked { plane, flags, source_port, selector } = asked;
-        Self {
-            addresses: (source as u64) << 32 | destination as u64,
-            asked: (selector as u64) << 48
-                | (source_port as u64) << 32
-                | (flags as u64) << 8
-                | plane as u64,
-        }
-    }
+    pub const NOT_PLAIN: Self = Self {
+        source: 0,
+        destination: 0,
+        asked: Asked { plane: Plane::Nothing, flags: 0, source_port: 0, selector: 0 },
+    };
 
     /// Whether the packet is plain.
     #[inline(always)]
     pub const fn is_plain(&self) -> bool {
-        self.asked as u8 != Plane::Nothing as u8
-    }
-
-    /// Source address.
-    #[inline(always)]
-    pub const fn source(&self) -> u32 {
-        (self.addresses >> 32) as u32
-    }
-
-    /// Destination address.
-    #[inline(always)]
-    pub const fn destination(&self) -> u32 {
-        self.addresses as u32
-    }
-
-    /// What rules ask of a plain packet.
-    #[inline(always)]
-    pub const fn asked(&self) -> Asked {
-        let udp = self.asked as u8 == Plane::Udp as u8;
-        Asked {
-            plane: if udp { Plane::Udp } else { Plane::Tcp },
-            flags: (self.asked >> 8) as u8,
-            source_port: (self.asked >> 32) as u16,
-            selector: (self.asked >> 48) as u16,
-        }
+        !matches!(self.asked.plane, Plane::Nothing)
     }
 
     /// Looks at a frame by its head.
@@ -101,6 +69,6 @@ impl Look {
             return Self::NOT_PLAIN;
         }
         let asked = Asked { plane, flags, source_port: half(34), selector: half(36) };
-        Self::new(word(26), word(30), asked)
+        Self { source: word(26), destination: word(30), asked }
     }
 }

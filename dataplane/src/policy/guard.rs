@@ -188,9 +188,9 @@ impl PlainGuard<'_> {
     pub(super) fn is_own(&self, head: &[u8], look: &Look) -> bool {
         let source = head.get(4..12).and_then(<[u8]>::first_chunk);
         let source = source.map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let Asked { plane, selector, .. } = look.asked();
+        let Asked { plane, selector, .. } = look.asked;
         let serves = plane == Plane::Udp && selector == service::DHCP_CLIENT;
-        let address = look.source();
+        let address = look.source;
         Mac::from_bits(source).bits() == self.mac
             && ((self.first <= address && address <= self.last) || is_within(self.v4, address))
             && !serves

@@ -342,8 +342,8 @@ proptest! {
             // What is plain is what the whole reading says, too.
             if let (true, Ok(headers)) = (look.is_plain(), Headers::parse_head(frame, frame.len())) {
                 let Packet::V4(ip) = Packet::parse(frame, &headers) else { panic!("plain is IPv4") };
-                prop_assert_eq!(look.asked(), ip.transport.asked());
-                prop_assert_eq!((look.source(), look.destination()), (ip.source, ip.destination));
+                prop_assert_eq!(look.asked, ip.transport.asked());
+                prop_assert_eq!((look.source, look.destination), (ip.source, ip.destination));
             }
         }
         let mut denied = Vec::new();
