@@ -235,7 +235,7 @@ impl Daemon {
             },
             Query::Trial { from, to, frame } => {
                 match switch.trial(from.as_ref(), to.as_ref(), &frame) {
-                    Ok(view) => Answer::Trial(view),
+                    Ok(view) => Answer::Trial(Box::new(view)),
                     Err(why) => return request.refuse(why),
                 }
             }

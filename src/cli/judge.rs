@@ -49,6 +49,6 @@ pub fn test_frame(arguments: &TestFrameArguments, out: &mut dyn Write) -> Result
         Err(AskError::Refused(why)) => return Err(Failure::Wrong(why)),
         Err(error) => return Err(error.into()),
     };
-    Page { json: arguments.json, out }.print(&view, render::trial)?;
+    Page { json: arguments.json, out }.print(&view, |view| render::trial(view))?;
     if view.passes { Ok(()) } else { Err(Failure::Told) }
 }

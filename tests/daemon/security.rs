@@ -197,7 +197,7 @@ fn what_may_pass_is_said_in_words() {
 fn a_port_says_what_port_security_makes_of_it() {
     let mut switch = start();
     let guest = SilentGuest::start(&switch, "web");
-    switch.wait_ready("web");
+    assert_eq!(switch.wait_ready("web")["port_security"], true);
     assert_eq!(switch.show_port("ports", "web")["port_security"], "filtered");
 
     // Of a group that is not there nobody knows what it permits.
@@ -212,7 +212,7 @@ fn a_port_says_what_port_security_makes_of_it() {
     );
 
     switch.put(&port_key("web"), &guest_port("web", "n", "52:54:00:00:00:01"));
-    switch.wait_ready("web");
+    assert_eq!(switch.wait_ready("web")["port_security"], false);
     assert_eq!(switch.show_port("ports", "web")["port_security"], "open");
     let refused = switch.viaduct(&["show", "acl", "--port", "web"]);
     assert_eq!(refused.status, 1, "{}", refused.text);

@@ -71,7 +71,7 @@ impl Sketch {
                 }
                 let what = "`first`, or where it begins in its packet: a multiple of 8 up to 65528";
                 let offset = number(option, what, 65_528, words)?;
-                if offset % 8 != 0 || offset == 0 {
+                if !offset.is_multiple_of(8) || offset == 0 {
                     let said = format!("no fragment begins {offset} octets into its packet");
                     return Err(Misfit::new(said, format!("write {what}")));
                 }
@@ -101,7 +101,7 @@ impl Sketch {
 fn raw(words: &mut Words) -> Result<Vec<u8>, Misfit> {
     let digits: String = words.collect::<Vec<_>>().concat();
     let remedy = "write each octet as two hexadecimal digits, with or without blanks between";
-    if digits.len() % 2 != 0 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Misfit::new(format!("{} are not octets", quoted(&digits)), remedy));
     }
     let octet = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16);

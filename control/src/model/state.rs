@@ -41,6 +41,9 @@ pub struct PortState {
     /// Its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
+    /// Whether port security is on. Where it is off, all frames pass, from whatever address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_security: Option<bool>,
     /// The path of its socket (kind `vhost-user`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
@@ -118,6 +121,7 @@ impl PortState {
             rejected: None,
             network: None,
             mac: None,
+            port_security: None,
             socket: None,
             device: None,
             queues: 0,

@@ -114,7 +114,7 @@ pub enum Answer {
     /// What may enter and leave a port.
     Explain(Box<ExplainView>),
     /// What would become of a frame.
-    Trial(TrialView),
+    Trial(Box<TrialView>),
     /// Drops that happened: reasons for which nothing was dropped at a port may be left out.
     Drops(Vec<DropView>),
     /// What is wrong with desired state.

@@ -85,6 +85,7 @@ impl Switch {
         let mut report = PortState::new(status, reason);
         report.network = Some(port.network);
         report.mac = port.mac();
+        report.port_security = Some(port.port_security);
         match &port.attachment {
             Attachment::VhostUser { socket, queues, .. } => {
                 report.socket = Some(socket.path(&self.config.vhost.socket_directory));

@@ -141,7 +141,7 @@ pub fn answer(query: &Query) -> Answer {
                 rule: rule(),
             }],
         })),
-        Query::Trial { from, frame, .. } => Answer::Trial(TrialView {
+        Query::Trial { from, frame, .. } => Answer::Trial(Box::new(TrialView {
             frame: frame.clone(),
             octets: "ffffffffffff".to_owned(),
             from: from.clone(),
@@ -162,7 +162,7 @@ pub fn answer(query: &Query) -> Answer {
                 },
             }],
             passes: false,
-        }),
+        })),
         Query::Drops {} => Answer::Drops(vec![DropView {
             port: web(),
             reason: "ring-full".to_owned(),
