@@ -15,14 +15,15 @@ use dataplane::clock::{Clock, cycles};
 use dataplane::counters::{DropReason, PortTotals, Side, WorkerCounters};
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::headers::Mac;
-use dataplane::mailbox::{Mail, mailbox};
+use dataplane::mailbox::{Mail, Postman, mailbox};
 use dataplane::policy::{Guard, Policy, Station};
 use dataplane::port::{Rxq, TxPort};
 use dataplane::publish::Publisher;
 use dataplane::snapshot::{DomainId, DomainSpec, Plan, PortId, Snapshot, SnapshotBuilder, Vid};
 use dataplane::trial::Trial;
 use dataplane::worker::Worker;
-use vhost::{Burst, Frames, Sent, Source, Staged};
+use vhost::mock::Guest;
+use vhost::{Burst, Device, Frames, Sent, Source, Staged};
 
 /// Ports 1 and 2 with policies, 3 without, 4 that is down, and the wire.
 const PORTS: std::ops::RangeInclusive<usize> = 1..=4;
@@ -98,6 +99,7 @@ impl TxPort for Taken {
 
 struct Bed {
     worker: Worker,
+    postman: Postman,
     counters: Arc<WorkerCounters>,
     fdb: Arc<Fdb>,
     clock: Clock,
@@ -196,7 +198,7 @@ impl Bed {
         publisher.publish(plan);
         worker.poll();
         let snapshot = snapshot(&fdb, &policies);
-        Self { worker, counters, fdb, clock, given, snapshot, _publisher: publisher }
+        Self { worker, postman, counters, fdb, clock, given, snapshot, _publisher: publisher }
     }
 
     fn totals(&self) -> Vec<PortTotals> {
@@ -234,14 +236,29 @@ impl Bed {
 
     /// Judges a frame and has it received; returns what was counted.
     fn agree(&mut self, from: usize, frame: &[u8], what: &str) -> Vec<PortTotals> {
+        let waiting = Arc::clone(&self.given[&from]);
+        let give = |frame: &[u8]| {
+            waiting.lock().expect("no thread panicked").push_back(frame.to_vec());
+        };
+        self.agree_by(from, frame, what, give)
+    }
+
+    /// The same, of a frame that is given to the worker by `give`.
+    fn agree_by(
+        &mut self,
+        from: usize,
+        frame: &[u8],
+        what: &str,
+        give: impl FnOnce(&[u8]),
+    ) -> Vec<PortTotals> {
         let before = (self.totals(), self.fdb.statistics());
         let judged = self.judged(from, frame);
         assert_eq!((self.totals(), self.fdb.statistics()), before, "judging changed something");
-        self.given[&from].lock().expect("no thread panicked").push_back(frame.to_vec());
+        give(frame);
         assert_eq!(self.worker.poll(), 1, "{what}");
         let now = self.totals();
         let moved: Vec<_> = now.iter().zip(&before.0).map(|(now, old)| now.since(old)).collect();
-        assert_eq!(moved, judged, "port {from}: {what}\n{frame:02x?}");
+        assert_eq!(moved, judged, "port {from}: {what}\n{:02x?}", &frame[..frame.len().min(128)]);
         moved
     }
 }
@@ -309,4 +326,29 @@ fn so_is_one_with_any_octet_changed() {
             }
         }
     });
+}
+
+#[test]
+fn so_is_one_that_is_longer_than_what_is_looked_at() {
+    let mut bed = Bed::new();
+    let (device, mut guest) = (Device::new(1), Guest::new(64));
+    device.start_ring(1, guest.ring());
+    let rxq = Rxq::new(port(1), 1, Box::new(device.rxq(0)));
+    bed.postman.send(Mail::Attach(rxq)).expect("room for a letter");
+    let frames = [
+        ("tcp 10.0.0.1:1234 > 10.0.0.2:80", 1514, None),
+        ("tcp 10.0.0.1:1234 > 10.0.0.2:80", 1515, Some(DropReason::OverMtu)),
+        ("tcp 10.0.0.9:1234 > 10.0.0.2:80", 1514, Some(DropReason::SpoofIp)),
+        ("tcp 10.0.0.9:1234 > 10.0.0.2:80", 1515, Some(DropReason::OverMtu)),
+        ("tcp 10.0.0.1:1234 > 10.0.0.2:80 vlan 100", 1519, Some(DropReason::TaggedOnAccess)),
+    ];
+    for (index, (line, bytes, reason)) in (0..).zip(frames) {
+        let mut frame = line.parse::<Sketch>().expect(line).bytes(mac(1), mac(2));
+        frame.resize(bytes, 0);
+        let moved = bed.agree_by(1, &frame, line, |frame| guest.transmit(index, frame));
+        match reason {
+            Some(reason) => assert_eq!(moved[1].dropped(reason), 1, "{line}, {bytes} octets"),
+            None => assert_eq!(moved[2].sent_frames, 1, "{line}, {bytes} octets"),
+        }
+    }
 }
