@@ -92,9 +92,18 @@ impl Pass<'_> {
                 policy.acl.hit(direction, policy.acl.judge(direction, &packet), weight);
             }
         };
-        hit(port, Direction::Egress);
-        let egress = accept(&headers, port, self.snapshot)
-            .and_then(|domain| find(&headers, self.ingress, domain, self.snapshot, &self.learner));
+        let Ok(domain) = accept(&headers, port, self.snapshot) else { return };
+        if let Some(policy) = &port.policy {
+            // What anti-spoofing stops, rules are not asked about.
+            match policy.leave(frame.head(), &headers, &packet) {
+                Ok(()) => hit(port, Direction::Egress),
+                Err(DropReason::AclOut | DropReason::FragmentOut) => {
+                    return hit(port, Direction::Egress);
+                }
+                Err(_) => return,
+            }
+        }
+        let egress = find(&headers, self.ingress, domain, self.snapshot, &self.learner);
         match egress {
             Ok(Egress::Port(to, _)) => {
                 self.snapshot.port(to).into_iter().for_each(|to| hit(to, Direction::Ingress));
