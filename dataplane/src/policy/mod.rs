@@ -22,7 +22,7 @@ use vhost::{FrameRef, Frames, Staged};
 use crate::acl::{Acl, Direction};
 use crate::counters::DropReason;
 use crate::headers::Headers;
-use crate::packet::{Form, Looks, Packet, Plane, Transport, icmpv6, service};
+use crate::packet::{Asked, Form, Looks, Packet, Plane, icmpv6, service};
 
 pub use guard::{Guard, Station};
 
@@ -68,12 +68,13 @@ impl Policy {
         accept: impl Fn(&Headers) -> bool,
         mut deny: impl FnMut(DropReason),
     ) -> u64 {
-        let mut passed = self.leave_plain(frames, looks);
+        let (owned, mut passed) = self.leave_plain(frames, looks);
         let mut rest = !passed & (u64::MAX >> (u64::BITS as usize - frames.len()));
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            match self.leave_rest(frames.frame(index), &accept) {
+            let stopped = (owned >> index & 1 == 1).then_some(&looks[index].asked);
+            match self.leave_rest(frames.frame(index), stopped, &accept) {
                 Ok(()) => passed |= 1 << index,
                 Err(reason) => deny(reason),
             }
@@ -81,31 +82,38 @@ impl Policy {
         passed
     }
 
-    /// Which frames are plain and may be sent by a rule. A loop without anything else, so that the
-    /// processor works at several frames at once.
+    /// Which frames are plain and the port's own, and which of these may be sent by a rule. A loop
+    /// without anything else, so that the processor works at several frames at once.
     #[inline(never)]
-    fn leave_plain(&self, frames: Frames<'_>, looks: &Looks) -> u64 {
-        let (owned, permitted) = (self.guard.plain(), self.acl.plain(Direction::Egress));
-        let mut passed = 0;
+    fn leave_plain(&self, frames: Frames<'_>, looks: &Looks) -> (u64, u64) {
+        let (guard, permitted) = (self.guard.plain(), self.acl.plain(Direction::Egress));
+        let (mut owned, mut passed) = (0, 0);
         for (index, (frame, look)) in frames.iter().zip(looks).enumerate() {
-            if look.is_plain() && owned.is_own(frame.head(), look) {
+            if look.is_plain() && guard.is_own(frame.head(), look) {
+                owned |= 1 << index;
                 passed |= u64::from(permitted.permit(look)) << index;
             }
         }
-        passed
+        (owned, passed)
     }
 
+    /// What is not plain, or not known to be the port's own; and what is, and was `stopped` as no rule
+    /// permits it, which a flood may consist of.
     #[cold]
     fn leave_rest(
         &self,
         frame: FrameRef<'_>,
+        stopped: Option<&Asked>,
         accept: &impl Fn(&Headers) -> bool,
     ) -> Result<(), DropReason> {
-        match Headers::parse(frame) {
-            Ok(headers) if accept(&headers) => {
+        match (Headers::parse(frame), stopped) {
+            (Ok(headers), _) if !accept(&headers) => Ok(()),
+            (Ok(_), Some(asked)) if asks_dhcp(asked) => Ok(()),
+            (Ok(_), Some(_)) => Err(DropReason::AclOut),
+            (Ok(headers), None) => {
                 self.leave(frame.head(), &headers, &Packet::parse(frame.head(), &headers))
             }
-            _ => Ok(()),
+            (Err(_), _) => Ok(()),
         }
     }
 
@@ -124,7 +132,7 @@ impl Policy {
         if passed.count_ones() as usize == staged.len() {
             return staged.len();
         }
-        self.enter_rest(frames, staged, passed, deny)
+        self.enter_rest(frames, looks, staged, passed, deny)
     }
 
     /// Which of the staged frames, a bit for each by their place, are plain and may be sent to the port
@@ -146,6 +154,7 @@ impl Policy {
     fn enter_rest(
         &self,
         frames: Frames<'_>,
+        looks: &Looks,
         staged: &mut [Staged],
         passed: u64,
         mut deny: impl FnMut(DropReason),
@@ -153,9 +162,12 @@ impl Policy {
         let mut kept = 0;
         for at in 0..staged.len() {
             if passed >> at & 1 == 0 {
-                let head = frames.frame(usize::from(staged[at].index)).head();
-                let judged = Headers::parse_head(head, head.len())
-                    .and_then(|headers| self.enter(&Packet::parse(head, &headers)));
+                let index = usize::from(staged[at].index);
+                let judged = match &looks[index % looks.len()] {
+                    look if !look.is_plain() => self.enter_frame(frames.frame(index).head()),
+                    look if answers_dhcp(&look.asked) => Ok(()),
+                    _ => Err(DropReason::AclIn),
+                };
                 if let Err(reason) = judged {
                     deny(reason);
                     continue;
@@ -165,6 +177,11 @@ impl Policy {
             kept += 1;
         }
         kept
+    }
+
+    fn enter_frame(&self, head: &[u8]) -> Result<(), DropReason> {
+        let headers = Headers::parse_head(head, head.len())?;
+        self.enter(&Packet::parse(head, &headers))
     }
 }
 
@@ -190,14 +207,24 @@ fn enter_without_rule(packet: &Packet) -> Result<(), DropReason> {
 }
 
 /// Whether UDP goes from one port to another.
-fn is_udp(transport: &Transport, from: u16, to: u16) -> bool {
-    transport.plane == Plane::Udp && transport.source_port == from && transport.selector == to
+fn is_udp(asked: &Asked, from: u16, to: u16) -> bool {
+    asked.plane == Plane::Udp && asked.source_port == from && asked.selector == to
+}
+
+/// Whether a packet of IPv4 is a DHCP client's.
+fn asks_dhcp(asked: &Asked) -> bool {
+    is_udp(asked, service::DHCP_CLIENT, service::DHCP_SERVER)
+}
+
+/// Whether a packet of IPv4 is a DHCP server's.
+fn answers_dhcp(asked: &Asked) -> bool {
+    is_udp(asked, service::DHCP_SERVER, service::DHCP_CLIENT)
 }
 
 /// Whether a guest may send the packet without a rule. The guard has passed it.
 pub fn is_basic_out(packet: &Packet) -> bool {
     match packet {
-        Packet::V4(ip) => is_udp(&ip.transport, service::DHCP_CLIENT, service::DHCP_SERVER),
+        Packet::V4(ip) => asks_dhcp(&ip.transport.asked()),
         Packet::V6(ip) => match (ip.transport.plane, ip.transport.icmp_type()) {
             (Plane::Icmp, kind) => matches!(
                 kind,
@@ -208,7 +235,7 @@ pub fn is_basic_out(packet: &Packet) -> bool {
                     | icmpv6::LISTENER_DONE
                     | icmpv6::LISTENER_REPORT_2
             ),
-            _ => is_udp(&ip.transport, service::DHCPV6_CLIENT, service::DHCPV6_SERVER),
+            _ => is_udp(&ip.transport.asked(), service::DHCPV6_CLIENT, service::DHCPV6_SERVER),
         },
         Packet::Arp | Packet::Other(_) => false,
     }
@@ -217,7 +244,7 @@ pub fn is_basic_out(packet: &Packet) -> bool {
 /// Whether a guest may be sent the packet without a rule.
 pub fn is_basic_in(packet: &Packet) -> bool {
     match packet {
-        Packet::V4(ip) => is_udp(&ip.transport, service::DHCP_SERVER, service::DHCP_CLIENT),
+        Packet::V4(ip) => answers_dhcp(&ip.transport.asked()),
         Packet::V6(ip) => match (ip.transport.plane, ip.transport.icmp_type()) {
             (Plane::Icmp, kind) => matches!(
                 kind,
@@ -226,7 +253,7 @@ pub fn is_basic_in(packet: &Packet) -> bool {
                     | icmpv6::NEIGHBOUR_SOLICITATION
                     | icmpv6::NEIGHBOUR_ADVERTISEMENT
             ),
-            _ => is_udp(&ip.transport, service::DHCPV6_SERVER, service::DHCPV6_CLIENT),
+            _ => is_udp(&ip.transport.asked(), service::DHCPV6_SERVER, service::DHCPV6_CLIENT),
         },
         Packet::Arp | Packet::Other(_) => false,
     }
