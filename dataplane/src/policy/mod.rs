@@ -68,13 +68,15 @@ impl Policy {
         accept: impl Fn(&Headers) -> bool,
         mut deny: impl FnMut(DropReason),
     ) -> u64 {
-        let (owned, mut passed) = self.leave_plain(frames, looks);
+        let mut passed = self.leave_plain(frames, looks);
+        let guard = self.guard.plain();
         let mut rest = !passed & (u64::MAX >> (u64::BITS as usize - frames.len()));
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            let stopped = (owned >> index & 1 == 1).then_some(&looks[index].asked);
-            match self.leave_rest(frames.frame(index), stopped, &accept) {
+            let (frame, look) = (frames.frame(index), &looks[index]);
+            let owned = look.is_plain() && guard.is_own(frame.head(), look);
+            match self.leave_rest(frame, owned.then_some(&look.asked), &accept) {
                 Ok(()) => passed |= 1 << index,
                 Err(reason) => deny(reason),
             }
@@ -82,19 +84,18 @@ impl Policy {
         passed
     }
 
-    /// Which frames are plain and the port's own, and which of these may be sent by a rule. A loop
-    /// without anything else, so that the processor works at several frames at once.
+    /// Which frames are plain and may be sent by a rule. A loop without anything else, so that the
+    /// processor works at several frames at once.
     #[inline(never)]
-    fn leave_plain(&self, frames: Frames<'_>, looks: &Looks) -> (u64, u64) {
-        let (guard, permitted) = (self.guard.plain(), self.acl.plain(Direction::Egress));
-        let (mut owned, mut passed) = (0, 0);
+    fn leave_plain(&self, frames: Frames<'_>, looks: &Looks) -> u64 {
+        let (owned, permitted) = (self.guard.plain(), self.acl.plain(Direction::Egress));
+        let mut passed = 0;
         for (index, (frame, look)) in frames.iter().zip(looks).enumerate() {
-            if look.is_plain() && guard.is_own(frame.head(), look) {
-                owned |= 1 << index;
+            if look.is_plain() && owned.is_own(frame.head(), look) {
                 passed |= u64::from(permitted.permit(look)) << index;
             }
         }
-        (owned, passed)
+        passed
     }
 
     /// What is not plain, or not known to be the port's own; and what is, and was `stopped` as no rule
