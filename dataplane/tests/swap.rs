@@ -47,15 +47,11 @@ fn frame(number: u32) -> Vec<u8> {
 
 fn rule(direction: Direction, permit: bool, label: u32) -> Rule {
     Rule {
-        direction,
-        family: Family::V4,
         protocol: Some(17),
         part: Part::Ports(5001, 5001),
-        remote: Remote::Any,
         permit,
-        priority: 0,
-        returns: false,
         label: RuleLabel { group: 0, rule: label },
+        ..Rule::any(direction, Family::V4)
     }
 }
 

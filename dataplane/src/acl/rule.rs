@@ -76,6 +76,24 @@ pub enum Remote {
     Set(u32),
 }
 
+impl Rule {
+    /// The rule that permits all of a direction and version of IP, to be narrowed. It opens nothing
+    /// else.
+    pub const fn any(direction: Direction, family: Family) -> Self {
+        Self {
+            direction,
+            family,
+            protocol: None,
+            part: Part::All,
+            remote: Remote::Any,
+            permit: true,
+            priority: 0,
+            returns: false,
+            label: RuleLabel { group: 0, rule: 0 },
+        }
+    }
+}
+
 impl Family {
     /// The protocol by which errors are told and echoes asked for: ICMP or ICMPv6.
     pub const fn icmp(self) -> u8 {

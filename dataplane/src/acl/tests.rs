@@ -12,20 +12,6 @@ use crate::packet::{Form, Plane, Transport};
 
 const BUDGET: Budget = Budget { rules: 100_000, bytes: 64 << 20 };
 
-fn rule(direction: Direction, family: Family) -> Rule {
-    Rule {
-        direction,
-        family,
-        protocol: None,
-        part: Part::All,
-        remote: Remote::Any,
-        permit: true,
-        priority: 0,
-        returns: false,
-        label: RuleLabel { group: 0, rule: 0 },
-    }
-}
-
 /// Few addresses, ports and protocols, so that rules meet each other and the packets.
 fn address4() -> impl Strategy<Value = u32> {
     prop_oneof![
@@ -106,7 +92,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
                 permit,
                 priority,
                 returns,
-                ..rule(direction, family)
+                ..Rule::any(direction, family)
             })
         });
     vec(one, 0..25).prop_map(|mut rules| {
@@ -248,7 +234,7 @@ fn ingress(address: u32, length: u8, ports: (u16, u16)) -> Rule {
         protocol: Some(6),
         part: Part::Ports(ports.0, ports.1),
         remote: Remote::Prefix(prefix.into()),
-        ..rule(Direction::Ingress, Family::V4)
+        ..Rule::any(Direction::Ingress, Family::V4)
     }
 }
 
@@ -309,7 +295,7 @@ fn tables_of_the_same_addresses_are_shared_while_somebody_has_them() {
         protocol: Some(6),
         part: Part::Ports(port, port),
         remote: Remote::Set(1),
-        ..rule(Direction::Ingress, Family::V4)
+        ..Rule::any(Direction::Ingress, Family::V4)
     };
     let mut compiler = Compiler::default();
     let one = compiler.compile(&[from_set(1)], &sets, BUDGET).unwrap();

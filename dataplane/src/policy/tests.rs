@@ -7,27 +7,13 @@ use proptest::prelude::*;
 use vhost::{Burst, Received, Source, TagEdit};
 
 use super::*;
-use crate::acl::{Budget, Compiler, Family, Part, Remote, Rule, RuleLabel};
+use crate::acl::{Budget, Compiler, Family, Part, Rule};
 use crate::headers::Mac;
 use crate::packet::Look;
 
 const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const PAIR: [u8; 6] = [2, 0, 0, 0, 0, 7];
-
-fn rule(direction: Direction, family: Family) -> Rule {
-    Rule {
-        direction,
-        family,
-        protocol: None,
-        part: Part::All,
-        remote: Remote::Any,
-        permit: true,
-        priority: 0,
-        returns: false,
-        label: RuleLabel { group: 0, rule: 0 },
-    }
-}
 
 /// A port with 10.0.0.1, 2001:db8::1, and 10.9.0.0/16 by another MAC address.
 fn policy(rules: &[Rule]) -> Policy {
@@ -47,7 +33,8 @@ fn policy(rules: &[Rule]) -> Policy {
 /// All is permitted by rule, so that only the guard says no.
 fn permissive() -> Policy {
     let both = [Direction::Ingress, Direction::Egress];
-    let all = both.into_iter().flat_map(|way| [rule(way, Family::V4), rule(way, Family::V6)]);
+    let all =
+        both.into_iter().flat_map(|way| [Rule::any(way, Family::V4), Rule::any(way, Family::V6)]);
     policy(&all.collect::<Vec<_>>())
 }
 
@@ -330,7 +317,7 @@ proptest! {
             protocol: Some(6),
             part: Part::Ports(1, 40_000),
             returns: true,
-            ..rule(way, Family::V4)
+            ..Rule::any(way, Family::V4)
         };
         let policy = policy(&[some(Direction::Ingress), some(Direction::Egress)]);
         let mut burst = Burst::default();
