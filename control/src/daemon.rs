@@ -14,8 +14,7 @@ use crate::model::ActualState;
 use crate::problem::Problem;
 use crate::show::view::{ErrorView, Summary};
 use crate::show::{Answer, BindError, Query, Request, Server};
-use crate::store::directory::Directory;
-use crate::store::{Listing, Reporter, Store, StoreError};
+use crate::store::{self, Listing, Reporter, Store, StoreError};
 use crate::switch::{StartError, Switch};
 
 /// How often actual state is looked at; a change is reported within this time.
@@ -97,7 +96,7 @@ impl Daemon {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let store: Arc<dyn Store> = Arc::new(Directory::new(&config.store.directory));
+        let store = store::open(&config.store)?;
         let server = Server::bind(&config.control.socket)?;
         let reporter = store.claim(&config.host).await?;
         let cores = config.workers.cores.clone();
@@ -128,14 +127,8 @@ impl Daemon {
         let mut outage: Option<String> = None;
         loop {
             let store = Arc::clone(&self.store);
-            let mut watch = match store.list().await {
-                Ok(listing) => {
-                    let listing = Arc::new(listing);
-                    self.apply(Arc::clone(&listing)).await;
-                    store.watch(listing).await
-                }
-                Err(error) => Err(error),
-            };
+            let host = self.switch.config().host.clone();
+            let mut watch = store.follow(&host).await;
             if watch.is_ok() && outage.take().is_some() {
                 tracing::info!(store = store.location(), "the store can be read again");
             }

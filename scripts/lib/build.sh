@@ -1,8 +1,11 @@
 # Shell functions to build Viaduct on a machine that may have nothing yet.
 # To be sourced after common.sh; it runs nothing by itself.
 
-# What building takes: a C toolchain, DPDK, and libclang, by which DPDK's headers are read.
-build_packages=(build-essential clang libclang-dev libdpdk-dev pkg-config)
+# What building takes: a C toolchain, DPDK, libclang, by which its headers are read, and protoc, by
+# which etcd's messages are.
+build_packages=(
+    build-essential clang libclang-dev libdpdk-dev libprotobuf-dev pkg-config protobuf-compiler
+)
 
 # need_cargo: fails with what to do unless there is a Rust that is recent enough. Debian's own is
 # not, and an installer run by somebody else's script is not what people expect: so it only tells.

@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{AccessFlags, Group, Pid, User, access};
 
-use super::{Config, Idle, Vhost};
+use super::{Config, Idle, StoreConfig, Vhost};
 use crate::cores;
 use crate::model::{HostName, socket_path_misfit};
 use crate::problem::{Fault, Misfit, Problem, quoted};
@@ -66,15 +66,7 @@ impl Machine {
                 faults.push(Fault::new(format!("physnets.{name}.cores[{index}]"), what, remedy));
             }
         }
-        let directory = &config.store.directory;
-        faults.extend(directory_fault("store.directory", directory));
-        if directory.is_dir() && access(directory, AccessFlags::W_OK).is_err() {
-            faults.push(Fault::new(
-                "store.directory",
-                format!("{} cannot be written", quoted(&directory.display().to_string())),
-                "let the user that runs viaduct write there: it reports actual state",
-            ));
-        }
+        judge_store(&config.store, faults);
         if let Some(parent) = config.control.socket.parent() {
             faults.extend(directory_fault("control.socket", parent));
         }
@@ -159,6 +151,45 @@ fn resolve(
             format!("this machine has no {kind} {}", quoted(account)),
             format!("write the name or number of a {kind}, or make that one"),
         )),
+    }
+}
+
+/// What the machine has against where the store is, or what was read of it is kept.
+fn judge_store(store: &StoreConfig, faults: &mut Vec<Fault>) {
+    let remote = store.etcd.is_some() || store.networking_vpp.is_some();
+    let (field, directory, what_for) = if remote {
+        let parent = store.cache.parent().unwrap_or(Path::new("/"));
+        ("store.cache", parent, "it keeps there what it read last")
+    } else {
+        ("store.directory", store.directory.as_path(), "it reports actual state")
+    };
+    faults.extend(directory_fault(field, directory));
+    if directory.is_dir() && access(directory, AccessFlags::W_OK).is_err() {
+        faults.push(Fault::new(
+            field,
+            format!("{} cannot be written", quoted(&directory.display().to_string())),
+            format!("let the user that runs viaduct write there: {what_for}"),
+        ));
+    }
+    let etcd = store.etcd.as_ref().map(|etcd| ("etcd", &etcd.servers));
+    let vpp = store.networking_vpp.as_ref().map(|vpp| ("networking_vpp", &vpp.servers));
+    for (section, servers) in etcd.into_iter().chain(vpp) {
+        let files = [
+            ("ca", &servers.ca),
+            ("certificate", &servers.certificate),
+            ("key", &servers.key),
+            ("password_file", &servers.password_file),
+        ];
+        for (name, file) in files {
+            let Some(file) = file else { continue };
+            if let Err(error) = std::fs::File::open(file) {
+                faults.push(Fault::new(
+                    format!("store.{section}.{name}"),
+                    format!("{} cannot be read: {error}", quoted(&file.display().to_string())),
+                    "correct the path, or let the user that runs viaduct read it",
+                ));
+            }
+        }
     }
 }
 

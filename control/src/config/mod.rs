@@ -8,6 +8,7 @@
 mod document;
 mod machine;
 mod read;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::machine::Machine;
+pub use self::store::{Endpoint, Etcd, NetworkingVpp, Prefix, ReturnTraffic, Servers, StoreConfig};
 use crate::model::{Devargs, HostName, PhysnetName, VlanRanges};
 use crate::problem::{Misfit, Problem, quoted};
 use crate::text::text_type;
@@ -34,7 +36,7 @@ pub struct Config {
     pub host: HostName,
     /// Where desired state is read and actual state is written.
     #[serde(default)]
-    pub store: EmbeddedStore,
+    pub store: StoreConfig,
     /// How commands reach the daemon.
     #[serde(default)]
     pub control: ControlSocket,
@@ -59,14 +61,6 @@ pub struct Config {
     /// What is doubtful but no error. Found by [`Config::load`]; not part of the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
-}
-
-/// `[store]`: the embedded store, a directory of files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(default, deny_unknown_fields)]
-pub struct EmbeddedStore {
-    /// The directory. It must exist; what is in it is described in `desired-state.md`.
-    pub directory: PathBuf,
 }
 
 /// `[control]`: how commands reach the daemon.
@@ -311,12 +305,6 @@ impl fmt::Display for ConfigErrors {
             write!(f, "{separator}{problem}")?;
         }
         Ok(())
-    }
-}
-
-impl Default for EmbeddedStore {
-    fn default() -> Self {
-        EmbeddedStore { directory: "/var/lib/viaduct".into() }
     }
 }
 

@@ -12,8 +12,7 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::{
-    Acl, Config, ConfigErrors, ControlSocket, Dpdk, EmbeddedStore, Fdb, Idle, Physnet, Vhost,
-    Workers,
+    Acl, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers, store,
 };
 use crate::cores;
 use crate::fields::{Fields, shown};
@@ -67,7 +66,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
             None
         }
     };
-    let store = fields.table("store").map(read_store);
+    let store = fields.table("store").map(store::read);
     let control = fields.table("control").map(read_control);
     let workers = fields.table("workers").map(read_workers);
     let vhost = fields.table("vhost").map(read_vhost);
@@ -90,13 +89,6 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
         physnets,
         warnings: Vec::new(),
     })
-}
-
-fn read_store(mut fields: Fields<'_>) -> EmbeddedStore {
-    let default = EmbeddedStore::default();
-    let directory = path(&mut fields, "directory").unwrap_or(default.directory);
-    fields.finish();
-    EmbeddedStore { directory }
 }
 
 fn read_control(mut fields: Fields<'_>) -> ControlSocket {
@@ -279,7 +271,7 @@ impl fmt::Display for AbsolutePath {
     }
 }
 
-fn path(fields: &mut Fields<'_>, name: &'static str) -> Option<PathBuf> {
+pub(super) fn path(fields: &mut Fields<'_>, name: &'static str) -> Option<PathBuf> {
     fields.text::<AbsolutePath>(name).map(|path| path.0.into())
 }
 

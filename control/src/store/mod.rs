@@ -1,10 +1,9 @@
 //! Where desired state comes from and actual state goes to.
 //!
-//! One model, several stores: [`directory`] is the embedded one, a directory of files. The trait is cut
-//! so that etcd v3 fits it as well: values are listed at a revision and watched from the next one, an
-//! outage is not a change, and what a host reports lives as long as the claim under which it does
-//! (a lease there, a lock here). A store knows keys, not objects: whether a value is good is the
-//! model's to say.
+//! One model, several stores: [`directory`] is the embedded one, a directory of files. In all of them
+//! values are listed at a revision and watched from the next one, an outage is not a change, and what
+//! a host reports lives as long as the claim under which it does (a lease in etcd, a lock in a
+//! directory). A store knows keys, not objects: whether a value is good is the model's to say.
 
 pub mod directory;
 
@@ -19,6 +18,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
+use self::directory::Directory;
+use crate::config::StoreConfig;
 use crate::key::Key;
 use crate::model::{ActualState, HostName, RawValue};
 use crate::problem::Problem;
@@ -26,16 +27,25 @@ use crate::problem::Problem;
 /// What a store's answer is while it is awaited. Boxed, so that a store can be a trait object.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// The store that is configured.
+pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(Directory::new(&config.directory)))
+}
+
 /// A place that holds desired and actual state under the keys of [`Key`].
 pub trait Store: Send + Sync {
     /// Where it is, for people: `directory /var/lib/viaduct`.
     fn location(&self) -> String;
 
-    /// All desired values, at one revision.
+    /// All desired values of all hosts, at one revision: for commands.
     fn list(&self) -> Pending<'_, Listing>;
 
-    /// What the desired values are from now on, beginning after `after`: nothing in between is lost.
-    fn watch(&self, after: Arc<Listing>) -> Pending<'_, Watch>;
+    /// What concerns a host, now and from now on: for its daemon. A store may leave out what cannot
+    /// concern the host, and does where fetching it would cost.
+    ///
+    /// An error says that nothing is known; try again. Once there is a watch, an outage is a problem
+    /// in its listings beside the values that were read last, or the end of the watch.
+    fn follow<'a>(&'a self, host: &'a HostName) -> Pending<'a, Watch>;
 
     /// Writes a desired value: all of it or nothing, and durably once this returns.
     fn put<'a>(&'a self, key: &'a Key, value: &'a Value) -> Pending<'a, ()>;
@@ -78,13 +88,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch on what `task` sends.
-    pub(crate) fn new(latest: watch::Receiver<Arc<Listing>>, task: JoinHandle<()>) -> Watch {
+    /// A watch on what `task` sends, and on what was sent already.
+    pub(crate) fn new(mut latest: watch::Receiver<Arc<Listing>>, task: JoinHandle<()>) -> Watch {
+        latest.mark_changed();
         Watch { latest, _task: AbortOnDrop(task) }
     }
 
-    /// Waits until something is different from what was seen last, and returns all of it. Nothing is
-    /// lost if the waiting is given up.
+    /// Waits until something is different from what was seen last, and returns all of it; what there
+    /// is at first comes at once. Nothing is lost if the waiting is given up.
     ///
     /// An error means that nothing will ever come any more; list and watch again.
     pub async fn next(&mut self) -> Result<Arc<Listing>, StoreError> {
@@ -135,8 +146,17 @@ pub enum StoreError {
         host: HostName,
         /// Who has the claim, as far as it says.
         holder: String,
-        /// The lock.
-        lock: PathBuf,
+        /// The lock, or the key that stands for it.
+        place: String,
+    },
+    /// The store is elsewhere, and cannot be reached or does not do what was asked.
+    Remote {
+        /// Which store, as in [`Store::location`].
+        location: String,
+        /// What was tried and what came of it, in one sentence.
+        what: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// The task that watched is gone.
     WatchEnded,
@@ -164,8 +184,11 @@ impl StoreError {
                 "this is what the daemon reports",
                 "leave `state` to the daemon, which writes it",
             ),
-            StoreError::Claimed { host, holder, lock } => Problem::whole(
-                lock.display(),
+            StoreError::Remote { location, what, remedy } => {
+                Problem::whole(location, what, *remedy)
+            }
+            StoreError::Claimed { host, holder, place } => Problem::whole(
+                place,
                 format!("{holder} already runs for host `{host}` on this store"),
                 "stop it, or set another `host` in the configuration",
             ),

@@ -153,7 +153,8 @@ fn lock(path: &Path, host: &HostName) -> Result<Flock<File>, StoreError> {
                 Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
                 _ => "another process".to_owned(),
             };
-            Err(StoreError::Claimed { host: host.clone(), holder, lock: path.into() })
+            let place = path.display().to_string();
+            Err(StoreError::Claimed { host: host.clone(), holder, place })
         }
         Err((_, error)) => Err(failed(error.into())),
     }
