@@ -1,6 +1,7 @@
 //! The daemon: one thread that watches desired state, keeps the switch to it, reports what became
 //! of it, and answers questions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,16 +13,15 @@ use tokio::time::MissedTickBehavior;
 use crate::config::Config;
 use crate::model::ActualState;
 use crate::problem::Problem;
-use crate::show::view::{ErrorView, Summary};
+use crate::reports::{Reports, Standing};
+use crate::show::view::{AcceptView, ErrorView, SourceView, StoreView, Summary};
 use crate::show::{Answer, BindError, Query, Request, Server};
-use crate::store::{self, Listing, Reporter, Store, StoreError};
+use crate::store::hold::{Hold, News, Source};
+use crate::store::{self, Listing, Store, StoreError};
 use crate::switch::{StartError, Switch};
 
 /// How often actual state is looked at; a change is reported within this time.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How long to wait before a store that failed is listed again.
-const RELIST: Duration = Duration::from_secs(1);
 
 /// Why the daemon could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +68,14 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
 struct Daemon {
     switch: Switch,
     store: Arc<dyn Store>,
-    reporter: Box<dyn Reporter>,
+    hold: Hold,
+    reports: Reports,
     server: Server,
-    listing: Arc<Listing>,
-    reported: ActualState,
+    /// What is known of desired state.
+    news: News,
+    /// What should be reported, once it is known what should be in force.
+    state: Option<ActualState>,
     changed: Option<Instant>,
-    /// Why reports cannot be written at present.
-    report_failure: Option<String>,
 }
 
 struct Ends {
@@ -98,9 +99,11 @@ impl Daemon {
         }
         let store = store::open(&config.store)?;
         let server = Server::bind(&config.control.socket)?;
-        let reporter = store.claim(&config.host).await?;
+        let reports = Reports::begin(Arc::clone(&store), &config.host).await?;
         let cores = config.workers.cores.clone();
         let switch = Switch::start(config).await?;
+        let config = switch.config();
+        let hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
         tracing::info!(
             host = %switch.config().host,
             store = store.location(),
@@ -110,12 +113,12 @@ impl Daemon {
         Ok(Self {
             switch,
             store,
-            reporter,
+            hold,
+            reports,
             server,
-            listing: Arc::default(),
-            reported: ActualState::default(),
+            news: News::default(),
+            state: None,
             changed: None,
-            report_failure: None,
         })
     }
 
@@ -124,44 +127,40 @@ impl Daemon {
     async fn serve(&mut self, ends: &mut Ends) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut outage: Option<String> = None;
         loop {
-            let store = Arc::clone(&self.store);
-            let host = self.switch.config().host.clone();
-            let mut watch = store.follow(&host).await;
-            if watch.is_ok() && outage.take().is_some() {
-                tracing::info!(store = store.location(), "the store can be read again");
-            }
-            let relist = tokio::time::Instant::now() + RELIST;
-            let failure = loop {
-                let changed = async {
-                    match &mut watch {
-                        Ok(watch) => watch.next().await,
-                        Err(_) => {
-                            tokio::time::sleep_until(relist).await;
-                            Err(StoreError::WatchEnded)
-                        }
-                    }
-                };
-                tokio::select! {
-                    listing = changed => match listing {
-                        Ok(listing) => self.apply(listing).await,
-                        Err(error) => break error,
-                    },
-                    request = self.server.next() => self.answer(request).await,
-                    _ = tick.tick() => self.tick().await,
-                    () = ends.wait() => return,
-                }
-            };
-            let error = watch.err().unwrap_or(failure).to_string();
-            if outage.as_ref() != Some(&error) {
-                tracing::error!("{error}; what is in force stays in force");
-                outage = Some(error);
+            tokio::select! {
+                news = self.hold.next() => self.hear(news).await,
+                request = self.server.next() => self.answer(request).await,
+                _ = tick.tick() => self.tick().await,
+                () = ends.wait() => return,
             }
         }
     }
 
-    async fn apply(&mut self, listing: Arc<Listing>) {
+    /// Puts in force what is new of desired state, if anything is, and logs what is wrong with it.
+    async fn hear(&mut self, news: News) {
+        let problems = |news: &News| -> BTreeSet<Problem> {
+            let of_listing = news.listing.iter().flat_map(|listing| &listing.problems);
+            news.problems.iter().chain(of_listing).cloned().collect()
+        };
+        let (before, now) = (problems(&self.news), problems(&news));
+        for problem in now.difference(&before) {
+            match problem.is_error() {
+                true => tracing::error!("{problem}"),
+                false => tracing::warn!("{problem}"),
+            }
+        }
+        if self.news.away && !news.away {
+            tracing::info!(store = self.store.location(), "the store can be read again");
+        }
+        let before = std::mem::replace(&mut self.news, news).listing;
+        let Some(now) = self.news.listing.clone() else { return };
+        if before.is_none_or(|before| before.values != now.values) {
+            self.apply(&now).await;
+        }
+    }
+
+    async fn apply(&mut self, listing: &Listing) {
         let former = self.switch.desired();
         let desired = former.rebuild(&listing.values, self.switch.config());
         let changed = desired != *former;
@@ -171,39 +170,30 @@ impl Daemon {
         for problem in new_problems(former.warnings.values(), desired.warnings.values()) {
             tracing::warn!("{problem}");
         }
-        for problem in listing.problems.iter().filter(|it| !self.listing.problems.contains(it)) {
-            tracing::error!("{problem}");
-        }
-        self.listing = listing;
         if changed {
             self.changed = Some(Instant::now());
             self.switch.apply(desired).await;
         }
-        self.report().await;
+        self.report();
     }
 
     async fn tick(&mut self) {
         self.switch.tick().await;
-        self.report().await;
+        self.report();
     }
 
-    async fn report(&mut self) {
-        let state = self.switch.actual_state().since(&self.reported);
-        if state == self.reported && self.report_failure.is_none() {
+    fn report(&mut self) {
+        if self.news.listing.is_none() {
             return;
         }
-        match self.reporter.report(&state).await {
-            Ok(_) => {
-                self.reported = state;
-                self.report_failure = None;
-            }
-            Err(error) => {
-                let error = error.to_string();
-                if self.report_failure.as_ref() != Some(&error) {
-                    tracing::error!("reporting actual state: {error}");
-                }
-                self.report_failure = Some(error);
-            }
+        let state = self.switch.actual_state();
+        let state = match &self.state {
+            Some(before) => state.since(before),
+            None => state,
+        };
+        if self.state.as_ref() != Some(&state) {
+            self.reports.report(state.clone());
+            self.state = Some(state);
         }
     }
 
@@ -232,6 +222,13 @@ impl Daemon {
                     Err(why) => return request.refuse(why),
                 }
             }
+            Query::Store {} => Answer::Store(Box::new(self.store_view())),
+            Query::Accept {} => match self.hold.accept() {
+                true => Answer::Accept(AcceptView { let_go: self.news.held.clone() }),
+                false => {
+                    return request.refuse("nothing is held: what is in force is in the store");
+                }
+            },
             Query::Drops {} => Answer::Drops(switch.drop_views()),
             Query::Errors {} => {
                 Answer::Errors(self.problems().iter().map(ErrorView::from).collect())
@@ -244,9 +241,35 @@ impl Daemon {
     fn problems(&self) -> Vec<Problem> {
         let desired = self.switch.desired();
         let of_objects = desired.problems.values().chain(desired.warnings.values()).flatten();
-        let written = self.listing.problems.iter().chain(of_objects);
+        let of_store = self.news.listing.iter().flat_map(|listing| &listing.problems);
+        let written = self.news.problems.iter().chain(of_store).chain(of_objects);
         let written = written.chain(&self.switch.config().warnings).cloned();
-        written.chain(self.switch.failures()).collect()
+        let reporting = self.reports.standing().failure;
+        written.chain(reporting).chain(self.switch.failures()).collect()
+    }
+
+    fn store_view(&self) -> StoreView {
+        let News { listing, source, away, problems, held, readings } = &self.news;
+        let Standing { claimed, failure, written } = self.reports.standing();
+        let listing = listing.as_deref();
+        StoreView {
+            location: self.store.location(),
+            away: *away,
+            source: match source {
+                _ if listing.is_none() => SourceView::Unknown,
+                Source::Store => SourceView::Store,
+                Source::Cache => SourceView::Cache,
+            },
+            revision: listing.map_or(0, |listing| listing.revision),
+            values: listing.map_or(0, |listing| listing.values.len() as u64),
+            held: held.clone(),
+            readings: *readings,
+            changed_seconds: self.changed.map(|at| at.elapsed().as_secs()),
+            claimed,
+            reported: written,
+            report_failure: failure.as_ref().map(ToString::to_string),
+            problems: problems.iter().map(ErrorView::from).collect(),
+        }
     }
 
     fn summary(&self) -> Summary {
@@ -273,9 +296,7 @@ impl Daemon {
     async fn stop(self) {
         tracing::info!("stopping");
         self.switch.stop().await;
-        if let Err(error) = self.reporter.withdraw().await {
-            tracing::error!("withdrawing what was reported: {error}");
-        }
+        self.reports.withdraw().await;
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod groups;
 mod judge;
+mod store;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub use self::groups::{
     ReturnTraffic, RuleAction,
 };
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
+pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
 
 /// What the options are headed by that most people need not give.
 const WHERE: &str = "Where things are";
@@ -89,6 +91,9 @@ pub enum Command {
     /// Add, change and delete address groups in the store
     #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
     AddressGroup(AddressGroupArguments),
+    /// See to the store as a whole
+    #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
+    Store(StoreCommand),
     /// Tell all that is wrong with a configuration and a store, without a daemon
     Check(CheckArguments),
 }
@@ -208,6 +213,8 @@ pub enum What {
         #[arg(long, value_name = "PORT")]
         port: Option<String>,
     },
+    /// The store: what was read of it, what is written to it, and how that goes
+    Store,
     /// What is wrong with desired state, and what to do about it
     Errors,
 }

@@ -13,6 +13,7 @@ mod pick;
 mod place;
 mod run;
 mod show;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -69,6 +70,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Port(arguments) => edit::port(arguments, out, err),
         Command::Group(arguments) => groups::group(arguments, out),
         Command::AddressGroup(arguments) => groups::address_group(arguments, out),
+        Command::Store(command) => store::store(command, out),
         Command::Check(arguments) => check::check(arguments, out),
     }
 }

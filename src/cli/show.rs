@@ -106,6 +106,10 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
             views.retain(|view| port.as_ref().is_none_or(|port| view.port == *port));
             page.print(&views, |views| render::drops(views, wide))
         }
+        Some(What::Store) => {
+            let Answer::Store(view) = daemon.ask(Query::Store {})? else { unreachable!("{ASKED}") };
+            page.print(&view, |view| render::store(view))
+        }
         Some(What::Errors) => {
             let Answer::Errors(views) = daemon.ask(Query::Errors {})? else {
                 unreachable!("{ASKED}")

@@ -16,8 +16,8 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AclView, DomainView, DropView, ErrorView, ExplainView, FdbView, PortRef, PortView,
-    RebalanceView, Summary, TrialView, VhostView, WorkerView,
+    AcceptView, AclView, DomainView, DropView, ErrorView, ExplainView, FdbView, PortRef, PortView,
+    RebalanceView, StoreView, Summary, TrialView, VhostView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -85,6 +85,10 @@ pub enum Query {
         /// The frame, as [`Sketch`](crate::frame::Sketch) reads it.
         frame: String,
     },
+    /// The store.
+    Store {},
+    /// Take a store that was wiped at its word.
+    Accept {},
     /// All drops, by port and reason.
     Drops {},
     /// All that is wrong with desired state.
@@ -115,6 +119,10 @@ pub enum Answer {
     Explain(Box<ExplainView>),
     /// What would become of a frame.
     Trial(Box<TrialView>),
+    /// The store.
+    Store(Box<StoreView>),
+    /// What is let go.
+    Accept(AcceptView),
     /// Drops that happened: reasons for which nothing was dropped at a port may be left out.
     Drops(Vec<DropView>),
     /// What is wrong with desired state.

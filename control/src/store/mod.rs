@@ -6,6 +6,7 @@
 //! directory). A store knows keys, not objects: whether a value is good is the model's to say.
 
 pub mod directory;
+pub(crate) mod hold;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,6 +78,8 @@ pub struct Listing {
     pub values: BTreeMap<Key, RawValue>,
     /// What is wrong with the store itself and with what lies in it under no key.
     pub problems: Vec<Problem>,
+    /// That a store which many hosts share holds no desired value at all, of whatever host.
+    pub void: bool,
 }
 
 /// The desired values as they change. Changes in quick succession are seen as one.

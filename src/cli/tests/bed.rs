@@ -67,7 +67,7 @@ impl Bed {
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
-            Some("show" | "rebalance" | "test-frame" | "explain") => {
+            Some("show" | "rebalance" | "store" | "test-frame" | "explain") => {
                 has("--config") || has("--socket")
             }
             Some("network" | "port" | "group" | "address-group") => {
@@ -152,6 +152,8 @@ fn example(query: &Query) -> Answer {
                 | (Query::Workers {}, Answer::Workers(_))
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
                 | (Query::Acl { .. }, Answer::Acl(_))
+                | (Query::Store {}, Answer::Store(_))
+                | (Query::Accept {}, Answer::Accept(_))
                 | (Query::Drops {}, Answer::Drops(_))
                 | (Query::Errors {}, Answer::Errors(_))
         )

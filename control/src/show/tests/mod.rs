@@ -74,6 +74,8 @@ fn every_query() -> Vec<Query> {
         Query::Explain { port: "00000000-0000-4000-8000-000000000002".parse().expect("a UUID") },
         Query::Trial { from: Some(web()), to: None, frame: "raw ff".to_owned() },
         Query::Trial { from: None, to: Some(uplink()), frame: "raw ff".to_owned() },
+        Query::Store {},
+        Query::Accept {},
         Query::Drops {},
         Query::Errors {},
     ]

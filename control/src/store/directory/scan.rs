@@ -105,6 +105,8 @@ impl Scanner {
                 .map(|(key, file)| (key.clone(), file.value.clone()))
                 .collect(),
             problems: self.problems.clone(),
+            // It belongs to this host alone: one that was made empty is the wish that nothing be.
+            void: false,
         }
     }
 
