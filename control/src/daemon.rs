@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::Config;
+use crate::metrics::{self, Figures, Metrics, Scrape};
 use crate::model::ActualState;
 use crate::problem::Problem;
 use crate::reports::{Reports, Standing};
@@ -35,6 +36,9 @@ pub enum DaemonError {
     /// The socket for commands.
     #[error(transparent)]
     Socket(#[from] BindError),
+    /// The socket for metrics.
+    #[error(transparent)]
+    Metrics(#[from] metrics::BindError),
     /// The operating system.
     #[error("{doing}: {source}")]
     System {
@@ -71,6 +75,7 @@ struct Daemon {
     hold: Hold,
     reports: Reports,
     server: Server,
+    metrics: Option<Metrics>,
     /// What is known of desired state.
     news: News,
     /// What should be reported, once it is known what should be in force.
@@ -99,6 +104,7 @@ impl Daemon {
         }
         let store = store::open(&config.store)?;
         let server = Server::bind(&config.control.socket)?;
+        let metrics = config.metrics.listen.as_ref().map(Metrics::serve).transpose()?;
         let reports = Reports::begin(Arc::clone(&store), &config.host).await?;
         let cores = config.workers.cores.clone();
         let switch = Switch::start(config).await?;
@@ -116,6 +122,7 @@ impl Daemon {
             hold,
             reports,
             server,
+            metrics,
             news: News::default(),
             state: None,
             changed: None,
@@ -131,6 +138,7 @@ impl Daemon {
             tokio::select! {
                 news = self.hold.next() => self.hear(news).await,
                 request = self.server.next() => self.answer(request).await,
+                scrape = next_scrape(&mut self.metrics) => scrape.answer(self.figures()),
                 _ = tick.tick() => self.tick().await,
                 () = ends.wait() => return,
             }
@@ -222,6 +230,7 @@ impl Daemon {
                     Err(why) => return request.refuse(why),
                 }
             }
+            Query::Memory {} => Answer::Memory(switch.memory_view()),
             Query::Store {} => Answer::Store(Box::new(self.store_view())),
             Query::Accept {} => match self.hold.accept() {
                 true => Answer::Accept(AcceptView { let_go: self.news.held.clone() }),
@@ -246,6 +255,23 @@ impl Daemon {
         let written = written.chain(&self.switch.config().warnings).cloned();
         let reporting = self.reports.standing().failure;
         written.chain(reporting).chain(self.switch.failures()).collect()
+    }
+
+    fn figures(&self) -> Figures {
+        let switch = &self.switch;
+        Figures {
+            summary: self.summary(),
+            store: self.store_view(),
+            ports: switch.port_views(),
+            vhost: switch.vhost_views(None),
+            drops: switch.drop_views(),
+            workers: switch.worker_views(),
+            domains: switch.domain_views(),
+            fdb: switch.fdb_statistics(),
+            acl: switch.acl_views(None, false),
+            memory: switch.memory_view(),
+            cycles_per_second: switch.cycles_per_second(),
+        }
     }
 
     fn store_view(&self) -> StoreView {
@@ -297,6 +323,14 @@ impl Daemon {
         tracing::info!("stopping");
         self.switch.stop().await;
         self.reports.withdraw().await;
+    }
+}
+
+/// The next scrape; never, where metrics are not served.
+async fn next_scrape(metrics: &mut Option<Metrics>) -> Scrape {
+    match metrics {
+        Some(metrics) => metrics.next().await,
+        None => std::future::pending().await,
     }
 }
 

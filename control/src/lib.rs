@@ -9,6 +9,7 @@
 //! config  what the machine is: one TOML file            key     where each object stands
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`
+//! metrics figures over HTTP
 //! reports actual state on its way to the store
 //! edit    what the commands do to a store               check   the same judgement without a daemon
 //! frame   a frame as one line, for who asks what would become of it
@@ -34,6 +35,7 @@ mod filters;
 pub mod frame;
 mod guest;
 pub mod key;
+mod metrics;
 pub mod model;
 mod numbers;
 pub mod problem;

@@ -213,6 +213,8 @@ pub enum What {
         #[arg(long, value_name = "PORT")]
         port: Option<String>,
     },
+    /// Memory: the pool of frames, tables, and what is mapped of guests
+    Memory,
     /// The store: what was read of it, what is written to it, and how that goes
     Store,
     /// What is wrong with desired state, and what to do about it

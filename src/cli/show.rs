@@ -106,6 +106,12 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
             views.retain(|view| port.as_ref().is_none_or(|port| view.port == *port));
             page.print(&views, |views| render::drops(views, wide))
         }
+        Some(What::Memory) => {
+            let Answer::Memory(view) = daemon.ask(Query::Memory {})? else {
+                unreachable!("{ASKED}")
+            };
+            page.print(&view, |view| render::memory(view, wide))
+        }
         Some(What::Store) => {
             let Answer::Store(view) = daemon.ask(Query::Store {})? else { unreachable!("{ASKED}") };
             page.print(&view, |view| render::store(view))

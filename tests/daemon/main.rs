@@ -8,6 +8,7 @@
 mod common;
 mod configuration;
 mod life;
+mod metrics;
 mod objects;
 mod security;
 mod sockets;

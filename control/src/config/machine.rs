@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{AccessFlags, Group, Pid, User, access};
 
-use super::{Config, Idle, StoreConfig, Vhost};
+use super::{Config, Idle, Listen, StoreConfig, Vhost};
 use crate::cores;
 use crate::model::{HostName, socket_path_misfit};
 use crate::problem::{Fault, Misfit, Problem, quoted};
@@ -69,6 +69,11 @@ impl Machine {
         judge_store(&config.store, faults);
         if let Some(parent) = config.control.socket.parent() {
             faults.extend(directory_fault("control.socket", parent));
+        }
+        if let Some(Listen::Unix(path)) = &config.metrics.listen {
+            faults
+                .extend(path.parent().and_then(|parent| directory_fault("metrics.listen", parent)));
+            faults.extend(socket_path_misfit(path).map(|it| Fault::misfit("metrics.listen", it)));
         }
         faults.extend(directory_fault("vhost.socket_directory", &config.vhost.socket_directory));
         let misfits = [

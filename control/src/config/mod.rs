@@ -7,6 +7,7 @@
 
 mod document;
 mod machine;
+mod metrics;
 mod read;
 mod store;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::machine::Machine;
+pub use self::metrics::{Listen, MetricsConfig};
 pub use self::store::{Endpoint, Etcd, NetworkingVpp, Prefix, ReturnTraffic, Servers, StoreConfig};
 use crate::model::{Devargs, HostName, PhysnetName, VlanRanges};
 use crate::problem::{Misfit, Problem, quoted};
@@ -55,6 +57,9 @@ pub struct Config {
     /// The bounds of security groups' rules, and what passes beside IP.
     #[serde(default)]
     pub acl: Acl,
+    /// Where metrics are served.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
     /// The wires, by the name that networks use.
     #[serde(default)]
     pub physnets: BTreeMap<PhysnetName, Physnet>,

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::{
-    Acl, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers, store,
+    Acl, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers, metrics,
+    store,
 };
 use crate::cores;
 use crate::fields::{Fields, shown};
@@ -73,6 +74,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
     let dpdk = fields.table("dpdk").map(read_dpdk);
     let fdb = fields.table("fdb").map(read_fdb);
     let acl = fields.table("acl").map(read_acl);
+    let metrics = fields.table("metrics").map(metrics::read);
     let physnets = fields.tables("physnets", read_physnet);
     fields.finish();
     // The host's name stands in no other judgement; without one, the rest is still looked at.
@@ -86,6 +88,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
         dpdk: dpdk.unwrap_or_default(),
         fdb: fdb.unwrap_or_default(),
         acl: acl.unwrap_or_default(),
+        metrics: metrics.unwrap_or_default(),
         physnets,
         warnings: Vec::new(),
     })

@@ -175,11 +175,11 @@ fn all_that_is_wrong_is_told_with_its_line() {
             "hots = 'h'\nhost = 'a b'\n[workres]\n",
             &[
                 ":4: hots: is not a field of the configuration; remove it, or use one of: host, \
-                 store, control, workers, vhost, dpdk, fdb, acl, physnets",
+                 store, control, workers, vhost, dpdk, fdb, acl, metrics, physnets",
                 ":5: host: `a b` is not a host name; write 1 to 200 letters, digits, `.`, `_` or \
                  `-`, the first a letter or digit",
                 ":6: workres: is not a field of the configuration; remove it, or use one of: host, \
-                 store, control, workers, vhost, dpdk, fdb, acl, physnets",
+                 store, control, workers, vhost, dpdk, fdb, acl, metrics, physnets",
             ],
         ),
         (

@@ -112,6 +112,7 @@ fn answers(answer: &Answer, query: &Query) -> bool {
             | (Query::Acl { .. }, Answer::Acl(_))
             | (Query::Explain { .. }, Answer::Explain(_))
             | (Query::Trial { .. }, Answer::Trial(_))
+            | (Query::Memory {}, Answer::Memory(_))
             | (Query::Store {}, Answer::Store(_))
             | (Query::Accept {}, Answer::Accept(_))
             | (Query::Drops {}, Answer::Drops(_))

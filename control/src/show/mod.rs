@@ -14,7 +14,7 @@ mod from;
 mod protocol;
 pub mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 pub(crate) mod words;
 

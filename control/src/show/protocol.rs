@@ -16,8 +16,8 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AcceptView, AclView, DomainView, DropView, ErrorView, ExplainView, FdbView, PortRef, PortView,
-    RebalanceView, StoreView, Summary, TrialView, VhostView, WorkerView,
+    AcceptView, AclView, DomainView, DropView, ErrorView, ExplainView, FdbView, MemoryView,
+    PortRef, PortView, RebalanceView, StoreView, Summary, TrialView, VhostView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -85,6 +85,8 @@ pub enum Query {
         /// The frame, as [`Sketch`](crate::frame::Sketch) reads it.
         frame: String,
     },
+    /// What memory is used for.
+    Memory {},
     /// The store.
     Store {},
     /// Take a store that was wiped at its word.
@@ -119,6 +121,8 @@ pub enum Answer {
     Explain(Box<ExplainView>),
     /// What would become of a frame.
     Trial(Box<TrialView>),
+    /// What memory is used for.
+    Memory(MemoryView),
     /// The store.
     Store(Box<StoreView>),
     /// What is let go.

@@ -7,6 +7,7 @@
 
 mod acl;
 mod explain;
+mod memory;
 mod ports;
 mod report;
 mod trial;

@@ -132,22 +132,24 @@ impl Switch {
             .filter(|entry| network.is_none_or(|uuid| entry.network.uuid == uuid))
             .collect();
         entries.sort_by(|a, b| (&a.network, a.mac).cmp(&(&b.network, b.mac)));
+        FdbView { statistics: self.fdb_statistics(), entries }
+    }
+
+    /// Counts of the forwarding database.
+    pub(crate) fn fdb_statistics(&self) -> FdbStatisticsView {
         let statistics = self.fdb.statistics();
-        FdbView {
-            statistics: FdbStatisticsView {
-                entries: statistics.entries as u64,
-                capacity: statistics.capacity as u64,
-                huge_pages: statistics.huge_pages,
-                learned: statistics.learned,
-                moved: statistics.moved,
-                evicted: statistics.evicted,
-                aged: statistics.aged,
-                over_quota: statistics.over_quota,
-                no_room: statistics.no_room,
-                deferred: statistics.deferred,
-                damped: statistics.damped,
-            },
-            entries,
+        FdbStatisticsView {
+            entries: statistics.entries as u64,
+            capacity: statistics.capacity as u64,
+            huge_pages: statistics.huge_pages,
+            learned: statistics.learned,
+            moved: statistics.moved,
+            evicted: statistics.evicted,
+            aged: statistics.aged,
+            over_quota: statistics.over_quota,
+            no_room: statistics.no_room,
+            deferred: statistics.deferred,
+            damped: statistics.damped,
         }
     }
 
@@ -209,6 +211,11 @@ impl Switch {
             })
         };
         wanted.filter_map(view).collect()
+    }
+
+    /// Cycles of the time-stamp counter in a second.
+    pub(crate) fn cycles_per_second(&self) -> u64 {
+        self.clock.rate()
     }
 
     /// The workers.

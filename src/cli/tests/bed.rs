@@ -152,6 +152,7 @@ fn example(query: &Query) -> Answer {
                 | (Query::Workers {}, Answer::Workers(_))
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
                 | (Query::Acl { .. }, Answer::Acl(_))
+                | (Query::Memory {}, Answer::Memory(_))
                 | (Query::Store {}, Answer::Store(_))
                 | (Query::Accept {}, Answer::Accept(_))
                 | (Query::Drops {}, Answer::Drops(_))

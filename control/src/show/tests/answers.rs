@@ -163,6 +163,14 @@ pub fn answer(query: &Query) -> Answer {
             }],
             passes: false,
         })),
+        Query::Memory {} => Answer::Memory(MemoryView {
+            resident_bytes: Some(30 << 20),
+            huge_bytes: None,
+            pool: PoolView { frames: 8191, free_frames: 8000, frame_bytes: 2048 },
+            fdb_bytes: 1 << 21,
+            acl_bytes: 0,
+            guests: vec![GuestMemoryView { port: web(), bytes: 1 << 30, regions: 2 }],
+        }),
         Query::Store {} => Answer::Store(Box::new(StoreView {
             location: "directory /var/lib/viaduct".to_owned(),
             away: true,

@@ -1,6 +1,6 @@
 //! Questions and answers over real sockets, good clients beside bad ones.
 
-mod answers;
+pub(crate) mod answers;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net as blocking;
@@ -74,6 +74,7 @@ fn every_query() -> Vec<Query> {
         Query::Explain { port: "00000000-0000-4000-8000-000000000002".parse().expect("a UUID") },
         Query::Trial { from: Some(web()), to: None, frame: "raw ff".to_owned() },
         Query::Trial { from: None, to: Some(uplink()), frame: "raw ff".to_owned() },
+        Query::Memory {},
         Query::Store {},
         Query::Accept {},
         Query::Drops {},

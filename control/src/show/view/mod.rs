@@ -6,6 +6,7 @@
 
 mod acl;
 mod explain;
+mod memory;
 mod store;
 mod trial;
 mod vhost;
@@ -19,6 +20,7 @@ use crate::model::{HostName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Stat
 
 pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
 pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
+pub use memory::{GuestMemoryView, MemoryView, PoolView};
 pub use store::{AcceptView, SourceView, StoreView};
 pub use trial::{DeliveryView, JudgementView, TrialView};
 pub use vhost::{RegionView, RingLayoutView, RingView, SocketModeView, VhostState, VhostView};
