@@ -86,7 +86,7 @@ impl Etcd {
         // Somebody else may take a port between the choice and the start.
         for _ in 0..3 {
             let mut etcd = Etcd::chosen(members, options);
-            etcd.tls = tls.as_ref().map(Pki::same);
+            etcd.tls = tls.as_ref().map(Pki::copy);
             (0..members).for_each(|member| etcd.launch(member));
             if etcd.comes_up() {
                 return etcd;
@@ -417,7 +417,7 @@ impl Pki {
     }
 
     /// The same files, for another who looks.
-    fn same(&self) -> Pki {
+    pub fn copy(&self) -> Pki {
         let directory = TempDir::new().expect("a directory for the test");
         for entry in std::fs::read_dir(self.directory.path()).expect("it is there") {
             let entry = entry.expect("it can be read");
