@@ -174,7 +174,9 @@ impl Key {
 
     /// What stands before the desired objects that belong to no host.
     pub(crate) fn folders_of_all() -> impl Iterator<Item = String> {
-        [NETWORKS, SECURITY_GROUPS, ADDRESS_GROUPS, GROUP_MEMBERS].map(|it| format!("{it}/")).into_iter()
+        [NETWORKS, SECURITY_GROUPS, ADDRESS_GROUPS, GROUP_MEMBERS]
+            .map(|it| format!("{it}/"))
+            .into_iter()
     }
 
     /// Where the ports of a host stand.

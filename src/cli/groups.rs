@@ -51,7 +51,8 @@ pub fn address_group(
             AddressGroupAction::Add { name, uuid, addresses } => {
                 let uuid = uuid.unwrap_or_else(AddressGroupUuid::random);
                 let group = AddressGroup { name: name.clone(), addresses: addresses.clone() };
-                let added = add_address_group(place.store(), place.site(), Some(uuid), &group).await;
+                let added =
+                    add_address_group(place.store(), place.site(), Some(uuid), &group).await;
                 added.map_err(|error| refusal(error, &Key::AddressGroup(uuid)))?;
                 Ok(writeln!(out, "{uuid}")?)
             }

@@ -43,6 +43,8 @@ struct Member {
     client: String,
     peer: String,
     process: Option<Process>,
+    /// Whether it was frozen by a test.
+    frozen: bool,
 }
 
 /// Certificates made for one test: an authority, and what it vouches for.
@@ -67,7 +69,9 @@ pub struct Found {
 pub fn requirements() -> Result<(), String> {
     for program in ["etcd", "etcdctl", "openssl"] {
         if Command::new(program).arg("version").output().is_err() {
-            return Err(format!("there is no {program}; install etcd-server, etcd-client, openssl"));
+            return Err(format!(
+                "there is no {program}; install etcd-server, etcd-client, openssl"
+            ));
         }
     }
     Ok(())
@@ -108,6 +112,7 @@ impl Etcd {
             client: address(&pair[0]),
             peer: address(&pair[1]),
             process: None,
+            frozen: false,
         });
         let members = members.collect();
         let (end, ended) = oneshot::channel::<()>();
@@ -197,16 +202,20 @@ impl Etcd {
     /// Freezes a member (SIGSTOP): it keeps its connections and says nothing.
     pub fn stop(&mut self, member: usize) {
         self.members[member].process().signal(libc::SIGSTOP);
+        self.members[member].frozen = true;
     }
 
     /// Lets a frozen member go on.
     pub fn cont(&mut self, member: usize) {
         self.members[member].process().signal(libc::SIGCONT);
+        self.members[member].frozen = false;
     }
 
     /// Ends a member; [`Etcd::launch`] starts it again.
     pub fn kill(&mut self, member: usize) {
-        self.members[member].process().kill();
+        if let Some(mut process) = self.members[member].process.take() {
+            process.kill();
+        }
     }
 
     /// Logs in as this user from now on.
@@ -340,7 +349,10 @@ impl Etcd {
         Fut: Future<Output = Result<T, Error>> + Send,
         T: Send + 'static,
     {
-        self.asked(self.endpoints(), patience, act)
+        // A frozen member would keep a third of the requests.
+        let up = self.endpoints().into_iter().zip(&self.members);
+        let up = up.filter(|(_, it)| !it.frozen && it.process.is_some());
+        self.asked(up.map(|(endpoint, _)| endpoint).collect(), patience, act)
     }
 
     fn attempt_at<T, F, Fut>(&self, member: usize, patience: Duration, act: F) -> Result<T, String>
@@ -431,8 +443,21 @@ impl Pki {
         let subject = format!("/CN={name}");
         let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
         self.openssl(&[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-days", "2", "-subj", &subject, "-keyout", &key, "-out", &pem,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            &subject,
+            "-keyout",
+            &key,
+            "-out",
+            &pem,
         ]);
     }
 
@@ -443,12 +468,35 @@ impl Pki {
         let (ca, ca_key) = (format!("{by}.pem"), format!("{by}.key"));
         std::fs::write(self.file(&extensions), extension).expect("it can be written");
         self.openssl(&[
-            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-            &subject, "-keyout", &key, "-out", &request,
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            &subject,
+            "-keyout",
+            &key,
+            "-out",
+            &request,
         ]);
         self.openssl(&[
-            "x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial",
-            "-days", "2", "-extfile", &extensions, "-out", &pem,
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            &extensions,
+            "-out",
+            &pem,
         ]);
     }
 

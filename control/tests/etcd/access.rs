@@ -180,12 +180,15 @@ fn a_login_that_has_run_out_is_made_anew_with_the_password_of_now() {
         claim.report(&Default::default()).await.expect("it logs in again");
         assert!(etcd.value(&format!("{ROOT}state/h/alive")).is_some());
 
-        // Taken from it, what it may not read any more is told, and kept.
+        // What it may not read any more is told once it has to be read, and what it has is kept.
         etcd.call(async |client: Client| {
-            let mut auth = client.auth_client();
-            auth.user_revoke_role("h", "host-h").await.map(drop)
+            client.auth_client().user_revoke_role("h", "host-h").await.map(drop)
         });
+        etcd.put(&its, &port(&[A, B]));
         let told = until(&mut watch, |it| !it.problems.is_empty()).await;
+        assert!(told.problems[0].what.contains("is not permitted"), "{:?}", told.problems);
+        // The port's new value comes with the group that it names, or not at all.
+        assert_eq!(texts(&told)[&format!("nodes/h/ports/{A}")], port(&[A]));
         assert_eq!(told.values.len(), 3);
     });
 }

@@ -45,7 +45,7 @@ fn alive(etcd: &Etcd) -> Option<Found> {
 }
 
 fn revoke(etcd: &Etcd, lease: i64) {
-    etcd.call(async move |mut client: Client| client.lease_client().revoke(lease).await.map(drop));
+    etcd.call(async move |client: Client| client.lease_client().revoke(lease).await.map(drop));
 }
 
 /// Lets the tasks of the runtime go on until the condition holds.
@@ -90,7 +90,7 @@ fn what_is_reported_stands_there_and_nothing_is_written_twice() {
         assert_eq!(etcd.list(STATE), []);
         assert!(etcd.value(other).is_some(), "the other host's is its own");
         let lease = me.lease;
-        let left = etcd.call(async move |mut client: Client| {
+        let left = etcd.call(async move |client: Client| {
             client.lease_client().time_to_live(lease, None).await.map(|it| it.ttl())
         });
         assert!(left <= 0, "the lease lives on: {left}");
@@ -288,10 +288,8 @@ fn who_was_away_too_long_does_not_fight_its_successor() {
         assert_eq!(etcd.list(STATE), its);
         // When that one has gone, it is needed again.
         new.withdraw().await.expect("etcd answers");
-        soon("it reports again", || {
-            etcd.list(STATE).iter().any(|it| it.value.contains("\"old\""))
-        })
-        .await;
+        soon("it reports again", || etcd.list(STATE).iter().any(|it| it.value.contains("\"old\"")))
+            .await;
     });
 }
 

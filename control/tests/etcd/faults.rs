@@ -137,6 +137,35 @@ fn a_watch_goes_on_where_it_was_and_reads_nothing_twice() {
 }
 
 #[test]
+fn a_watch_that_sees_nothing_keeps_up_with_what_is_compacted() {
+    if !runs_here() {
+        return;
+    }
+    let notify = ["--experimental-watch-progress-notify-interval", "500ms"];
+    let etcd = Etcd::start_with(1, &notify, None);
+    etcd.put(&its_port(), &"x".repeat(1 << 20));
+    let proxy = Proxy::to(&etcd.endpoints()[0]);
+    let store = store(&[proxy.endpoint()]);
+    runtime().block_on(async {
+        let (mut watch, first) = follow(&store).await;
+        for number in 0..10 {
+            etcd.put("/elsewhere", &number.to_string());
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        etcd.compact();
+        proxy.close();
+        until(&mut watch, away).await;
+        let before = proxy.received();
+        proxy.open();
+        etcd.put(&format!("{ROOT}nodes/h/ports/{B}"), "1");
+        let now = until(&mut watch, |it| it.values.len() == 2).await;
+        assert_eq!(value(&now), value(&first));
+        let read = proxy.received() - before;
+        assert!(read < 100_000, "{read} octets for one small change");
+    });
+}
+
+#[test]
 fn history_that_is_gone_is_read_anew_and_nothing_is_lost() {
     let Some(etcd) = cluster(1) else { return };
     let net = format!("{ROOT}networks/{NET}");
@@ -238,4 +267,3 @@ fn a_server_that_is_away_at_first_is_an_error_with_its_name() {
         }
     });
 }
-

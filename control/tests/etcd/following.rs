@@ -3,6 +3,7 @@
 use etcd_client::{Client, Txn, TxnOp};
 
 use super::etcd::Etcd;
+use super::proxy::Proxy;
 use super::*;
 
 #[test]
@@ -11,11 +12,8 @@ fn a_host_sees_what_concerns_it_as_that_grows_and_shrinks() {
     let put = |key: &str, value: &str| {
         etcd.put(&format!("{ROOT}{key}"), value);
     };
-    let (net, a, b) = (
-        format!("networks/{NET}"),
-        format!("security-groups/{A}"),
-        format!("security-groups/{B}"),
-    );
+    let (net, a, b) =
+        (format!("networks/{NET}"), format!("security-groups/{A}"), format!("security-groups/{B}"));
     let its = format!("nodes/h/ports/{A}");
     let (member_a, member_b) = (format!("group-members/{A}/{C}"), format!("group-members/{B}/{C}"));
     let addresses = format!("address-groups/{C}");
@@ -101,6 +99,40 @@ fn what_is_odd_among_what_concerns_a_host_is_told() {
         assert_eq!(texts(&first)[&format!("nodes/h/ports/{A}")], "\u{0}\u{1}");
         etcd.delete(&odd);
         until(&mut watch, |it| it.problems.is_empty()).await;
+    });
+}
+
+#[test]
+fn two_thousand_groups_are_watched_and_watched_again() {
+    let Some(etcd) = cluster(1) else { return };
+    let id = |number: u32| format!("{number:08x}-0000-4000-8000-000000000000");
+    let ids: Vec<String> = (0..2_000).map(id).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    etcd.put(&format!("{ROOT}nodes/h/ports/{A}"), &port(&ids));
+    let place = move |number: u32| format!("{ROOT}security-groups/{}", id(number));
+    etcd.call(async move |mut client: Client| {
+        for begin in (0..2_000).step_by(100) {
+            let puts: Vec<TxnOp> =
+                (begin..begin + 100).map(|number| TxnOp::put(place(number), "{}", None)).collect();
+            client.txn(Txn::new().and_then(puts)).await?;
+        }
+        Ok(())
+    });
+    let proxy = Proxy::to(&etcd.endpoints()[0]);
+    let store = store(&[proxy.endpoint()]);
+    runtime().block_on(async {
+        let (mut watch, first) = follow(&store).await;
+        assert_eq!(first.values.len(), 1 + 2_000);
+        for round in 1..4 {
+            for number in [0, 999, 1_999] {
+                let text = format!("{round} {number}");
+                etcd.put(&place(number), &text);
+                until(&mut watch, |it| texts(it).values().any(|it| *it == text)).await;
+            }
+            proxy.close();
+            until(&mut watch, |it| !it.problems.is_empty()).await;
+            proxy.open();
+        }
     });
 }
 

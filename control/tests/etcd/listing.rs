@@ -73,8 +73,9 @@ fn values_are_put_and_deleted_one_by_one() {
         let error = store.put(&network, &json!("x".repeat(2 << 20))).await.expect_err("2 MiB");
         let said = error.to_string();
         assert!(
-            said.contains(&format!("writing {ROOT}networks/{NET} (2097154 octets) failed: it is more"))
-                && said.contains("raise etcd's --max-request-bytes"),
+            said.contains(&format!(
+                "writing {ROOT}networks/{NET} (2097154 octets) failed: it is more"
+            )) && said.contains("raise etcd's --max-request-bytes"),
             "{said}"
         );
         let error = store.put(&network, &json!("x".repeat(5 << 20))).await.expect_err("5 MiB");
@@ -105,11 +106,16 @@ fn five_megabytes_are_read_in_pages_of_one_revision_though_history_is_compacted(
             while !stop.load(std::sync::atomic::Ordering::SeqCst) {
                 round += 1;
                 etcd.call(async move |mut client: Client| {
-                    let both = [name(0), name(4_999)].map(|it| TxnOp::put(it, round.to_string(), None));
+                    let both =
+                        [name(0), name(4_999)].map(|it| TxnOp::put(it, round.to_string(), None));
                     let done = client.txn(Txn::new().and_then(both)).await?;
                     let revision = done.header().map_or(0, |header| header.revision());
                     // All history now and then; a reading takes longer than the time between.
-                    if round % 40 == 0 { client.compact(revision, None).await.map(drop) } else { Ok(()) }
+                    if round % 40 == 0 {
+                        client.compact(revision, None).await.map(drop)
+                    } else {
+                        Ok(())
+                    }
                 });
             }
         });
@@ -142,9 +148,34 @@ fn a_value_beyond_the_bound_is_named_and_stops_nothing() {
         for listing in [&listing, &*first] {
             let texts = texts(listing);
             assert!(
-                texts[&format!("nodes/h/ports/{A}")].starts_with("unreadable: is larger than 4194304"),
+                texts[&format!("nodes/h/ports/{A}")]
+                    .starts_with("unreadable: is larger than 4194304"),
             );
             assert_eq!(texts[&format!("nodes/h/ports/{B}")], "1");
         }
+    });
+}
+
+#[test]
+fn a_full_database_is_told_with_what_to_do() {
+    if !runs_here() {
+        return;
+    }
+    let etcd = Etcd::start_with(1, &["--quota-backend-bytes", "4000000"], None);
+    let store = store(&etcd.endpoints());
+    let network = key(&format!("networks/{NET}"));
+    runtime().block_on(async {
+        let mut refused = None;
+        for number in 0..20 {
+            let value = json!(format!("{number}{}", "x".repeat(1 << 20)));
+            refused = store.put(&network, &value).await.err();
+            if refused.is_some() {
+                break;
+            }
+        }
+        let said = refused.expect("20 MiB do not fit into 4").to_string();
+        assert!(said.contains("the database of etcd is full; compact and defragment"), "{said}");
+        // What there is can be read.
+        assert_eq!(store.list().await.expect("etcd answers").values.len(), 1);
     });
 }

@@ -137,7 +137,8 @@ fn same_keys(listing: &Listing, expected: &[&str]) -> bool {
 async fn follow(store: &EtcdStore) -> (Watch, Arc<Listing>) {
     let host = host("h");
     let mut watch = store.follow(&host).await.expect("etcd answers");
-    let first = timeout(PATIENCE, watch.next()).await.expect("it comes at once").expect("it is there");
+    let first =
+        timeout(PATIENCE, watch.next()).await.expect("it comes at once").expect("it is there");
     (watch, first)
 }
 

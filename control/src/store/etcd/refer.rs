@@ -157,8 +157,11 @@ mod tests {
 
     #[test]
     fn ports_name_networks_and_groups_and_groups_name_sets() {
-        let (net, a, b) =
-            (format!("networks/{N}"), format!("security-groups/{A}"), format!("security-groups/{B}"));
+        let (net, a, b) = (
+            format!("networks/{N}"),
+            format!("security-groups/{A}"),
+            format!("security-groups/{B}"),
+        );
         let port_key = key(format!("nodes/h/ports/{A}"));
         let referral = Referral::new(&port_key, &port(1, &[A, B]));
         assert_eq!(said(&referral), [net.clone(), a.clone(), b.clone()]);
@@ -185,11 +188,15 @@ mod tests {
 
     #[test]
     fn what_the_last_good_value_named_is_kept_while_the_newer_one_is_refused() {
-        let (net, a, b) =
-            (format!("networks/{N}"), format!("security-groups/{A}"), format!("security-groups/{B}"));
+        let (net, a, b) = (
+            format!("networks/{N}"),
+            format!("security-groups/{A}"),
+            format!("security-groups/{B}"),
+        );
         let key = key(format!("nodes/h/ports/{A}"));
         let good = Referral::new(&key, &port(1, &[A]));
-        let refused = RawValue::Unreadable(crate::problem::Misfit::new("is too large", "shrink it"));
+        let refused =
+            RawValue::Unreadable(crate::problem::Misfit::new("is too large", "shrink it"));
         for bad in [json("{"), json("7"), refused] {
             let kept = good.then(&key, &bad);
             assert_eq!(said(&kept), [net.clone(), a.clone()], "{bad:?}");

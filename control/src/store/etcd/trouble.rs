@@ -58,17 +58,23 @@ impl Kind {
     fn remedy(self) -> &'static str {
         match self {
             Kind::Away => "start etcd, or correct `endpoints` of store.etcd and the way there",
-            Kind::NoLeader => "start more of its members: it works while more than half of them run",
+            Kind::NoLeader => {
+                "start more of its members: it works while more than half of them run"
+            }
             Kind::Untrusted => {
                 "correct `ca`, `certificate` or `key` of store.etcd, or the server's certificate"
             }
-            Kind::File => "correct the path in store.etcd, or let the user that runs viaduct read it",
+            Kind::File => {
+                "correct the path in store.etcd, or let the user that runs viaduct read it"
+            }
             Kind::Login => "correct `user` of store.etcd, or the password in its `password_file`",
             Kind::Token => "set `user` and `password_file` of store.etcd to a user of etcd",
             Kind::Forbidden => "grant the user's role what control-plane.md lists",
             Kind::Full => "compact and defragment etcd, then run `etcdctl alarm disarm`",
             Kind::TooLarge => "make the value smaller, or raise etcd's --max-request-bytes",
-            Kind::Compacted | Kind::NoLease | Kind::Other => "look at the log of etcd, then try again",
+            Kind::Compacted | Kind::NoLease | Kind::Other => {
+                "look at the log of etcd, then try again"
+            }
         }
     }
 }
@@ -82,6 +88,10 @@ impl Trouble {
     /// What the client says about a server, when this was tried.
     pub fn told(error: &Error, location: &str, server: &str, doing: &str) -> Trouble {
         let (kind, detail) = judged(error);
+        Trouble::worded(kind, &detail, location, server, doing)
+    }
+
+    fn worded(kind: Kind, detail: &str, location: &str, server: &str, doing: &str) -> Trouble {
         let what = match kind {
             Kind::Away => format!("{server} does not answer: {detail}"),
             Kind::NoLeader => format!("{server} answers that there is no leader"),
@@ -173,6 +183,8 @@ fn judged(error: &Error) -> (Kind, String) {
             return (transport(&detail), detail);
         }
         INTERNAL => Kind::Away,
+        // The connection's own task is gone, as with the runtime that it was on.
+        _ if has("Service was not ready") => Kind::Away,
         _ => Kind::Other,
     };
     (kind, text)
@@ -191,4 +203,48 @@ fn innermost(error: &dyn std::error::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented::assert_documented;
+
+    #[test]
+    fn every_trouble_is_documented() {
+        let (location, server) = ("etcd http://a:1", "http://a:1");
+        let lease = Error::LeaseKeepAliveError("lease not found".to_owned());
+        let lost = Error::WatchError("closed".to_owned());
+        assert_eq!(Trouble::told(&lease, location, server, "x").kind, Kind::NoLease);
+        assert_eq!(Trouble::told(&lost, location, server, "x").kind, Kind::Away);
+        let kinds = [
+            Kind::Away,
+            Kind::NoLeader,
+            Kind::Untrusted,
+            Kind::Login,
+            Kind::Token,
+            Kind::Forbidden,
+            Kind::Full,
+            Kind::TooLarge,
+            Kind::Compacted,
+            Kind::NoLease,
+            Kind::Other,
+        ];
+        let worded = kinds.map(|kind| Trouble::worded(kind, "why", location, server, "reading x"));
+        for trouble in worded.into_iter().chain([Trouble::silent(location, server)]) {
+            assert_documented(&trouble.outage("2024-05-01T10:00:00Z"));
+            assert_documented(&StoreError::from(trouble).problem());
+        }
+    }
+
+    #[test]
+    fn what_is_not_trusted_is_told_from_what_is_away() {
+        for (detail, kind) in [
+            ("Connection refused (os error 111)", Kind::Away),
+            ("invalid peer certificate: UnknownIssuer", Kind::Untrusted),
+            ("received fatal alert: CertificateRequired", Kind::Untrusted),
+        ] {
+            assert_eq!(transport(detail), kind, "{detail}");
+        }
+    }
 }

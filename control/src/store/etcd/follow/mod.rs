@@ -13,6 +13,7 @@
 mod closure;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ use super::connect::{Connection, random};
 use super::list;
 use super::trouble::{Kind, Trouble};
 use crate::config::Prefix;
-use crate::model::HostName;
+use crate::key::Key;
+use crate::model::{HostName, RawValue};
 use crate::problem::Problem;
 
 /// How often a sign of life is asked for.
@@ -52,15 +54,15 @@ pub(super) async fn start(
     let closure = Closure::new(prefix.clone(), host);
     let (sender, receiver) = watch::channel(Arc::default());
     let mut engine = Engine {
-            connection,
-            prefix,
-            closure,
-            cluster: None,
-            void: false,
-            revision: 0,
-            outage: None,
-            sender,
-        };
+        connection,
+        prefix,
+        closure,
+        cluster: None,
+        void: false,
+        revision: 0,
+        outage: None,
+        sender,
+    };
     let root = engine.closure.root().clone();
     let header = list::probe(&engine.connection, &engine.prefix, &root).await?;
     engine.cluster = header.header().map(Place::of);
@@ -77,6 +79,8 @@ struct Engine {
     cluster: Option<Place>,
     /// Whether nothing was left under the prefix when the host's ports were gone.
     void: bool,
+    /// What is wrong with keys, as told last.
+    odd: Vec<Problem>,
     revision: u64,
     outage: Option<Outage>,
     sender: watch::Sender<Arc<Listing>>,
@@ -109,9 +113,7 @@ impl Place {
 
     /// Whether a cluster that was here cannot have come from `before`.
     fn contradicts(self, before: Place) -> bool {
-        self.cluster != before.cluster
-            || self.revision < before.revision
-            || self.term < before.term
+        self.cluster != before.cluster || self.revision < before.revision || self.term < before.term
     }
 }
 
@@ -212,19 +214,8 @@ impl Engine {
 
     /// Takes in what came. Returns whether something is different.
     fn take(&mut self, response: &WatchResponse) -> Result<bool, End> {
-        let progress = response.events().is_empty() && !response.created();
-        if let (Some(now), Some(known)) =
-            (response.header().map(Place::of), self.cluster.as_mut())
-        {
-            // Events are told with the revision at which they are, which may be long ago. A server
-            // that is back may only be behind the others: the next session asks more than half.
-            if now.cluster != known.cluster || (progress && now.contradicts(*known)) {
-                return Err(End::Broken);
-            }
-            known.revision = known.revision.max(now.revision);
-            known.term = known.term.max(now.term);
-        }
         let id = response.watch_id();
+        // What ends a watch has no revision.
         if response.canceled() {
             if id < 0 {
                 // A watch that was refused before it had a number (etcd 3.5), whichever it was.
@@ -237,6 +228,17 @@ impl Engine {
                 return Err(End::Broken);
             }
             return Ok(wanted);
+        }
+        let progress = response.events().is_empty() && !response.created();
+        if let (Some(now), Some(known)) = (response.header().map(Place::of), self.cluster.as_mut())
+        {
+            // Events are told with the revision at which they are, which may be long ago. A server
+            // that is back may only be behind the others: the next session asks more than half.
+            if now.cluster != known.cluster || (progress && now.contradicts(*known)) {
+                return Err(End::Broken);
+            }
+            known.revision = known.revision.max(now.revision);
+            known.term = known.term.max(now.term);
         }
         let mut news = false;
         for event in response.events() {
@@ -256,50 +258,52 @@ impl Engine {
             if missing.is_empty() {
                 break;
             }
-            for (range, read) in
-                list::ranges(&self.connection, &self.prefix, &missing).await?
-            {
+            for (range, read) in list::ranges(&self.connection, &self.prefix, &missing).await? {
                 if let Some(place) = &mut self.cluster {
                     place.revision = place.revision.max(read.revision);
                 }
                 self.closure.load(&range, &read);
             }
         }
-        self.void = self.closure.is_bare() && !list::anything(&self.connection, &self.prefix).await?;
+        self.void =
+            self.closure.is_bare() && !list::anything(&self.connection, &self.prefix).await?;
         Ok(())
     }
 
-    /// Tells that the cluster cannot be read.
+    /// Tells that the cluster cannot be read, beside what was told last: what is known by now may lack
+    /// what it names.
     fn note(&mut self, trouble: &Trouble) {
-        match &mut self.outage {
+        let since = match &self.outage {
             Some(outage) if outage.kind == trouble.kind => return,
-            Some(outage) => {
-                outage.kind = trouble.kind;
-                outage.problem = trouble.outage(&outage.since.to_string());
-            }
+            Some(outage) => outage.since,
             None => {
                 let now = Timestamp::now();
-                let since = now.round(Unit::Second).unwrap_or(now);
-                let problem = trouble.outage(&since.to_string());
-                self.outage = Some(Outage { kind: trouble.kind, since, problem });
+                now.round(Unit::Second).unwrap_or(now)
             }
-        }
-        self.publish();
+        };
+        let problem = trouble.outage(&since.to_string());
+        self.outage = Some(Outage { kind: trouble.kind, since, problem });
+        let last = Arc::clone(&self.sender.borrow());
+        self.tell(last.values.clone(), last.void);
     }
 
     /// Tells what is known, if it is news.
     fn publish(&mut self) {
-        let (values, mut problems) = self.closure.listing();
-        problems.extend(self.outage.as_ref().map(|outage| outage.problem.clone()));
+        let (values, odd) = self.closure.listing();
+        self.odd = odd;
+        self.tell(values, self.void);
+    }
+
+    fn tell(&mut self, values: BTreeMap<Key, RawValue>, void: bool) {
+        let outage = self.outage.iter().map(|outage| &outage.problem);
+        let problems: Vec<Problem> = self.odd.iter().chain(outage).cloned().collect();
         let last = Arc::clone(&self.sender.borrow());
-        if self.revision != 0 && last.values == values
-            && last.problems == problems
-            && last.void == self.void
-        {
+        let same = last.values == values && last.problems == problems && last.void == void;
+        if self.revision != 0 && same {
             return;
         }
         self.revision += 1;
-        let listing = Listing { revision: self.revision, values, problems, void: self.void };
+        let listing = Listing { revision: self.revision, values, problems, void };
         self.sender.send_replace(Arc::new(listing));
     }
 }

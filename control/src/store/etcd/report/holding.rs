@@ -135,9 +135,9 @@ impl Holding {
             return Ok(lease);
         }
         let seconds = i64::from(self.lease_seconds);
-        let granted = self
-            .connection
-            .call("granting a lease", |mut link| async move { link.lease.grant(seconds, None).await });
+        let granted = self.connection.call("granting a lease", |mut link| async move {
+            link.lease.grant(seconds, None).await
+        });
         let lease = granted.await?.id();
         self.lease = Some(lease);
         Ok(lease)
@@ -318,9 +318,9 @@ impl Holding {
     pub async fn release(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         self.found = None;
-        let revoked = self.connection.call("revoking the lease", |mut link| async move {
-            link.lease.revoke(lease).await
-        });
+        let revoked = self
+            .connection
+            .call("revoking the lease", |mut link| async move { link.lease.revoke(lease).await });
         if let Err(trouble) = revoked.await
             && trouble.kind != Kind::NoLease
         {
