@@ -59,6 +59,7 @@ pub(super) async fn start(
         closure,
         cluster: None,
         void: false,
+        odd: Vec::new(),
         revision: 0,
         outage: None,
         sender,
