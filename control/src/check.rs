@@ -1,4 +1,4 @@
-//! What `viaduct check` does: all that is wrong with a directory, and with a configuration, without a
+//! What `viaduct check` does: all that is wrong with a store, and with a configuration, without a
 //! daemon.
 //!
 //! It judges with the daemon's own code. What it cannot know is what only trying shows: whether a
@@ -11,13 +11,14 @@ use crate::config::{Config, Vhost};
 use crate::key::Key;
 use crate::model::{Desired, HostName, Site};
 use crate::problem::Problem;
-use crate::store::directory::Directory;
+use crate::store::Store;
 
-/// All problems of a configuration, if one is given, and of the desired state in a directory.
+/// All problems of a configuration, if one is given, and of the desired state in a store.
 ///
 /// With a configuration that can be loaded, the state is judged for its host, and ports of other hosts
-/// are told as warnings. Without, it is judged for every host in it, but for what depends on physnets.
-pub fn check(directory: &Path, configuration: Option<&Path>) -> Vec<Problem> {
+/// are told as warnings, unless the store is there for many. Without, it is judged for every host in
+/// it, but for what depends on physnets.
+pub async fn check(store: &dyn Store, configuration: Option<&Path>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let config = match configuration.map(Config::load) {
         Some(Ok(config)) => {
@@ -30,7 +31,7 @@ pub fn check(directory: &Path, configuration: Option<&Path>) -> Vec<Problem> {
         }
         None => None,
     };
-    let listing = match Directory::new(directory).read() {
+    let listing = match store.list().await {
         Ok(listing) => listing,
         Err(error) => {
             problems.push(error.problem());
@@ -47,6 +48,7 @@ pub fn check(directory: &Path, configuration: Option<&Path>) -> Vec<Problem> {
         Some(config) => {
             found.extend(judged(&Desired::build(&listing.values, config)));
             hosts.remove(&config.host);
+            hosts.retain(|_| !store.is_shared());
             found.extend(hosts.into_iter().map(|other| elsewhere(other, &config.host)));
         }
         None => {
@@ -87,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::documented::assert_documented;
+    use crate::store::directory::Directory;
 
     const NET: &str = "networks/11111111-1111-4111-8111-111111111111";
     const PORT: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
@@ -95,6 +98,12 @@ mod tests {
         let path = directory.join(file);
         fs::create_dir_all(path.parent().expect("a folder")).expect("folders can be made");
         fs::write(path, text).expect("files can be written");
+    }
+
+    fn check(directory: &Path, configuration: Option<&Path>) -> Vec<Problem> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime for the test");
+        runtime.block_on(super::check(&Directory::new(directory), configuration))
     }
 
     fn said(directory: &Path, problems: &[Problem]) -> Vec<String> {

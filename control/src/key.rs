@@ -11,8 +11,10 @@
 //! | `state/<host>/ports/<uuid>` | what the host reports about a port |
 //! | `state/<host>/physnets/<name>` | what the host reports about a physnet |
 //!
-//! In etcd a key stands under `/viaduct/v1/`, in a directory it is the file `<key>.json`. No other
-//! file of this crate puts a key together or takes one apart.
+//! In etcd a key stands under a prefix, by default `/viaduct/v1/`; in a directory it is the file
+//! `<key>.json`. No other file of this crate puts a key together or takes one apart.
+
+mod range;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::range::KeyRange;
+use crate::config::Prefix;
 use crate::model::{
     AddressGroupUuid, HostName, NetworkUuid, PhysnetName, PortUuid, SecurityGroupUuid,
 };
@@ -102,19 +106,16 @@ const ALIVE: &str = "alive";
 const EXTENSION: &str = ".json";
 
 impl Key {
-    /// Where all keys stand in etcd.
-    pub const ETCD_ROOT: &'static str = "/viaduct/v1/";
-
     /// The key in etcd.
-    pub fn in_etcd(&self) -> String {
-        format!("{}{self}", Key::ETCD_ROOT)
+    pub fn in_etcd(&self, prefix: &Prefix) -> String {
+        format!("{prefix}{self}")
     }
 
     /// The key that stands at this place in etcd.
-    pub fn from_etcd(text: &str) -> Result<Key, KeyError> {
-        match text.strip_prefix(Key::ETCD_ROOT) {
+    pub fn from_etcd(text: &str, prefix: &Prefix) -> Result<Key, KeyError> {
+        match text.strip_prefix(prefix.as_str()) {
             Some(key) => key.parse(),
-            None => Err(error(text, "it is outside of `/viaduct/v1/`", "move or delete it")),
+            None => Err(error(text, format!("it is outside of `{prefix}`"), "move or delete it")),
         }
     }
 
@@ -164,6 +165,18 @@ impl Key {
     /// What stands before every key that this host reports.
     pub fn state_prefix(host: &HostName) -> String {
         format!("{STATE}/{host}/")
+    }
+
+    /// What stands before every key that any host reports.
+    pub(crate) fn state_of_all() -> String {
+        format!("{STATE}/")
+    }
+
+    /// What stands before the desired objects that belong to no host.
+    pub(crate) fn folders_of_all() -> impl Iterator<Item = String> {
+        [NETWORKS, SECURITY_GROUPS, ADDRESS_GROUPS, GROUP_MEMBERS]
+            .map(|it| format!("{it}/"))
+            .into_iter()
     }
 
     /// Where the ports of a host stand.
@@ -341,7 +354,8 @@ mod tests {
         #[test]
         fn keys_come_back_from_text_etcd_and_files(key in any_key()) {
             prop_assert_eq!(key.to_string().parse(), Ok(key.clone()));
-            prop_assert_eq!(Key::from_etcd(&key.in_etcd()), Ok(key.clone()));
+            let prefix = Prefix::default();
+            prop_assert_eq!(Key::from_etcd(&key.in_etcd(&prefix), &prefix), Ok(key.clone()));
             let file = key.file(Path::new("/store"));
             let inside = file.strip_prefix("/store").expect("inside the store");
             prop_assert_eq!(Key::from_file(inside), Ok(key.clone()));
@@ -446,7 +460,7 @@ mod tests {
             assert_documented(&error.into());
         }
         assert_eq!(
-            Key::from_etcd("/calico/x").expect_err("another root").to_string(),
+            Key::from_etcd("/calico/x", &Prefix::default()).expect_err("another root").to_string(),
             "key `/calico/x`: it is outside of `/viaduct/v1/`; move or delete it"
         );
     }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use control::config::Config;
 use control::show::view::ErrorView;
+use control::store::directory::Directory;
 
 use super::arguments::CheckArguments;
 use super::failure::Failure;
-use super::{place, show};
+use super::{block_on, place, show};
 use crate::render;
 
 /// Tells all problems; fails if errors are among them.
@@ -23,10 +24,15 @@ pub fn check(arguments: &CheckArguments, out: &mut dyn Write) -> Result<(), Fail
         }
     };
     let problems = match (&arguments.directory, config) {
-        (Some(directory), config) => control::check::check(directory, config),
+        (Some(directory), config) => {
+            block_on(control::check::check(&Directory::new(directory), config))?
+        }
         // Where the store is, only a configuration that can be read tells.
         (None, config) => match Config::read(config.unwrap_or(usual)) {
-            Ok(read) => control::check::check(&read.store.directory, config),
+            Ok(read) => {
+                let store = control::store::open(&read.store)?;
+                block_on(control::check::check(&*store, config))?
+            }
             Err(errors) => errors.problems,
         },
     };

@@ -8,7 +8,6 @@ use std::io::Write;
 use control::edit::{EditError, add_network, add_port, delete_network, delete_port};
 use control::key::Key;
 use control::model::{Attachment, Mac, Network, NetworkUuid, Port, PortUuid, Segment, SocketMode};
-use control::store::Store;
 
 use super::arguments::{
     self, NetworkAction, NetworkAdd, NetworkArguments, NetworkType, PortAction, PortAdd,
@@ -29,14 +28,14 @@ pub fn network(arguments: &NetworkArguments, out: &mut dyn Write) -> Result<(), 
             network.learning = !add.no_learning;
             network.flooding = !add.no_flooding;
             let uuid = add.uuid.unwrap_or_else(NetworkUuid::random);
-            let added = block_on(add_network(&place.store, place.site(), Some(uuid), &network))?;
+            let added = block_on(add_network(place.store(), place.site(), Some(uuid), &network))?;
             added.map_err(|error| refusal(error, &Key::Network(uuid)))?;
             Ok(writeln!(out, "{uuid}")?)
         }
         NetworkAction::Del { network } => block_on(async {
-            let values = place.store.list().await?.values;
+            let values = place.store().list().await?.values;
             let uuid = pick::network_of_store(&values, network)?;
-            delete_network(&place.store, &uuid.to_string()).await?;
+            delete_network(place.store(), &uuid.to_string()).await?;
             Ok(())
         })?,
     }
@@ -58,7 +57,7 @@ pub fn port(
                 _ => None,
             };
             let added = block_on(async {
-                let values = place.store.list().await?.values;
+                let values = place.store().list().await?.values;
                 let network = pick::network_of_store(&values, &add.network)?;
                 let groups = add.groups.iter().map(|it| pick::security_group_of_store(&values, it));
                 let bare = Port::new(network, attachment);
@@ -72,7 +71,7 @@ pub fn port(
                     security_groups: groups.collect::<Result<_, _>>()?,
                     ..bare
                 };
-                add_port(&place.store, place.site(), Some(uuid), &port).await
+                add_port(place.store(), place.site(), Some(uuid), &port).await
             })?;
             let key = Key::Port { host: place.site().host.clone(), port: uuid };
             added.map_err(|error| refusal(error, &key))?;
@@ -85,9 +84,9 @@ pub fn port(
         }
         PortAction::Del { port } => block_on(async {
             let host = place.site().host;
-            let values = place.store.list().await?.values;
+            let values = place.store().list().await?.values;
             let uuid = pick::port_of_store(&values, host, port)?;
-            delete_port(&place.store, host, &uuid.to_string()).await?;
+            delete_port(place.store(), host, &uuid.to_string()).await?;
             Ok(())
         })?,
     }

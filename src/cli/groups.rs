@@ -13,7 +13,6 @@ use control::model::{
     AddressGroup, AddressGroupUuid, Desired, GroupMember, ReturnTraffic, Rule, SecurityGroup,
     SecurityGroupUuid,
 };
-use control::store::Store;
 
 use super::arguments::{
     self, AddressGroupAction, AddressGroupArguments, GroupAction, GroupAdd, GroupArguments,
@@ -32,7 +31,7 @@ pub fn group(arguments: &GroupArguments, out: &mut dyn Write) -> Result<(), Fail
             GroupAction::Add(add) => add_group(&place, add, out).await,
             GroupAction::Del { group } => {
                 let id = security_group(&place, group).await?;
-                delete_security_group(&place.store, &id.to_string()).await?;
+                delete_security_group(place.store(), &id.to_string()).await?;
                 Ok(())
             }
             GroupAction::Rule(action) => rule(&place, action, out).await,
@@ -52,18 +51,19 @@ pub fn address_group(
             AddressGroupAction::Add { name, uuid, addresses } => {
                 let uuid = uuid.unwrap_or_else(AddressGroupUuid::random);
                 let group = AddressGroup { name: name.clone(), addresses: addresses.clone() };
-                let added = add_address_group(&place.store, place.site(), Some(uuid), &group).await;
+                let added =
+                    add_address_group(place.store(), place.site(), Some(uuid), &group).await;
                 added.map_err(|error| refusal(error, &Key::AddressGroup(uuid)))?;
                 Ok(writeln!(out, "{uuid}")?)
             }
             AddressGroupAction::Del { group } => {
                 let id = set(&place, group).await?;
-                delete_address_group(&place.store, &id.to_string()).await?;
+                delete_address_group(place.store(), &id.to_string()).await?;
                 Ok(())
             }
             AddressGroupAction::Join { group, addresses } => {
                 let id = set(&place, group).await?;
-                change_address_group(&place.store, place.site(), id, |_, group| {
+                change_address_group(place.store(), place.site(), id, |_, group| {
                     group.addresses.extend(addresses);
                     Ok(())
                 })
@@ -81,7 +81,7 @@ pub fn address_group(
             }
             AddressGroupAction::Leave { group, addresses } => {
                 let id = set(&place, group).await?;
-                change_address_group(&place.store, place.site(), id, |key, group| {
+                change_address_group(place.store(), place.site(), id, |key, group| {
                     leave_address_group(key, group, addresses)
                 })
                 .await?;
@@ -104,7 +104,7 @@ async fn add_group(place: &Place, add: &GroupAdd, out: &mut dyn Write) -> Result
     for line in &add.rule {
         group.rules.push(parse(line, &names)?);
     }
-    let added = add_security_group(&place.store, place.site(), Some(uuid), &group).await;
+    let added = add_security_group(place.store(), place.site(), Some(uuid), &group).await;
     added.map_err(|error| refusal(error, &Key::SecurityGroup(uuid)))?;
     Ok(writeln!(out, "{uuid}")?)
 }
@@ -115,7 +115,7 @@ async fn rule(place: &Place, action: &RuleAction, out: &mut dyn Write) -> Result
         RuleAction::Add { group, rule } => {
             let id = security_group(place, group).await?;
             let rule = parse(&rule.join(" "), &names)?;
-            let number = change_security_group(&place.store, place.site(), id, |_, group| {
+            let number = change_security_group(place.store(), place.site(), id, |_, group| {
                 group.rules.push(rule);
                 Ok(group.rules.len() - 1)
             });
@@ -124,7 +124,7 @@ async fn rule(place: &Place, action: &RuleAction, out: &mut dyn Write) -> Result
         }
         RuleAction::Del { group, rule } => {
             let id = security_group(place, group).await?;
-            change_security_group(&place.store, place.site(), id, |key, group| {
+            change_security_group(place.store(), place.site(), id, |key, group| {
                 let number = rule_number(key, group, rule)?;
                 group.rules.remove(number);
                 Ok(())
@@ -149,11 +149,11 @@ async fn member(place: &Place, action: &MemberAction, out: &mut dyn Write) -> Re
         MemberAction::Add { group, port, addresses } => {
             let group = security_group(place, group).await?;
             let member = GroupMember { addresses: addresses.clone() };
-            set_member(&place.store, place.site(), group, *port, &member).await?;
+            set_member(place.store(), place.site(), group, *port, &member).await?;
         }
         MemberAction::Del { group, port } => {
             let group = security_group(place, group).await?;
-            delete_member(&place.store, group, *port).await?;
+            delete_member(place.store(), group, *port).await?;
         }
         MemberAction::List { group } => {
             let group = security_group(place, group).await?;
@@ -183,13 +183,13 @@ fn good<'a, T>(desired: &Desired, key: Key, group: Option<&'a Arc<T>>) -> Result
 
 /// The good part of the store: whose groups names mean.
 async fn in_force(place: &Place) -> Result<Desired, Failure> {
-    Ok(Desired::build(&place.store.list().await?.values, place.site()))
+    Ok(Desired::build(place.store().list().await?.values, place.site()))
 }
 
 async fn security_group(place: &Place, wanted: &str) -> Result<SecurityGroupUuid, Failure> {
-    Ok(pick::security_group_of_store(&place.store.list().await?.values, wanted)?)
+    Ok(pick::security_group_of_store(place.store().list().await?.values, wanted)?)
 }
 
 async fn set(place: &Place, wanted: &str) -> Result<AddressGroupUuid, Failure> {
-    Ok(pick::address_group_of_store(&place.store.list().await?.values, wanted)?)
+    Ok(pick::address_group_of_store(place.store().list().await?.values, wanted)?)
 }

@@ -5,18 +5,19 @@
 //! be there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use control::config::{Config, ControlSocket, Machine, Vhost};
 use control::model::{HostName, Site};
 use control::store::directory::Directory;
+use control::store::{self, Store};
 
 use super::arguments::StoreArguments;
 use super::failure::Failure;
 
 /// A store, and the host whose ports are edited in it.
 pub struct Place {
-    /// The store.
-    pub store: Directory,
+    store: Arc<dyn Store>,
     site: OwnedSite,
 }
 
@@ -34,19 +35,26 @@ impl Place {
     /// The place that these arguments name.
     pub fn find(arguments: &StoreArguments) -> Result<Place, Failure> {
         let config = configuration(arguments.config.as_deref())?;
-        let (directory, site) = match (config, &arguments.store) {
-            (Some(config), store) => {
-                let directory = store.as_ref().unwrap_or(&config.store.directory).clone();
-                (directory, OwnedSite::Configured(Box::new(config)))
+        let named = arguments.store.as_ref();
+        let named = named.map(|directory| Arc::new(Directory::new(directory)) as Arc<dyn Store>);
+        let (store, site) = match (config, named) {
+            (Some(config), named) => {
+                let store = named.map_or_else(|| store::open(&config.store), Ok)?;
+                (store, OwnedSite::Configured(Box::new(config)))
             }
             (None, Some(store)) => {
-                (store.clone(), OwnedSite::Bare { host: this_host()?, vhost: Vhost::default() })
+                (store, OwnedSite::Bare { host: this_host()?, vhost: Vhost::default() })
             }
             (None, None) => {
                 return Err(Failure::Wrong(no_configuration("the store by --store DIR")));
             }
         };
-        Ok(Place { store: Directory::new(directory), site })
+        Ok(Place { store, site })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// What desired state is judged by.

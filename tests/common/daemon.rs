@@ -286,6 +286,13 @@ impl Builder {
         self
     }
 
+    /// Keeps its state in etcd and not in a directory.
+    pub fn etcd(mut self, endpoints: &[String]) -> Builder {
+        self.place.config.remove("store.directory");
+        let cache = format!("'{}'", self.place.folder.path().join("last-read.json").display());
+        self.set("store.etcd.endpoints", &format!("{endpoints:?}")).set("store.cache", &cache)
+    }
+
     /// Adds a physnet, and the DPDK device on it.
     pub fn physnet(self, name: &str, device: &str) -> Builder {
         self.set(&format!("physnets.{name}.device"), &format!("'{device}'"))

@@ -4,6 +4,7 @@
 
 pub mod console;
 pub mod daemon;
+pub mod etcd;
 pub mod guest;
 pub mod namespace;
 pub mod process;

@@ -106,6 +106,16 @@ impl Process {
         }
     }
 
+    /// Sends a signal to it and its children, if it still runs.
+    pub fn signal(&mut self, signal: i32) {
+        if self.status().is_some() {
+            return;
+        }
+        let group = self.child.id().cast_signed();
+        // SAFETY: as in `kill`: two integers, and a group that is still the child's own.
+        unsafe { libc::killpg(group, signal) };
+    }
+
     /// Ends it and its children now (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
         if self.status().is_some() {

@@ -153,7 +153,7 @@ impl Prefix {
 
 impl Default for Prefix {
     fn default() -> Self {
-        Prefix(crate::key::Key::ETCD_ROOT.to_owned())
+        Prefix("/viaduct/v1/".to_owned())
     }
 }
 

@@ -91,6 +91,14 @@ pub struct AliveState {
     pub version: String,
     /// Process id of the daemon, on its host.
     pub pid: u32,
+    /// Where that process id means something: the kernel's boot, and its namespace of process ids. A
+    /// daemon that starts there can tell whether the one before it still runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// When that process started, in clock ticks after the machine: tells it from a later one of the
+    /// same id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ticks: Option<u64>,
     /// When the daemon started to report, as RFC 3339 in UTC.
     #[schemars(with = "String")]
     pub since: Timestamp,

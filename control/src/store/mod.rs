@@ -1,12 +1,14 @@
 //! Where desired state comes from and actual state goes to.
 //!
-//! One model, several stores: [`directory`] is the embedded one, a directory of files. In all of them
-//! values are listed at a revision and watched from the next one, an outage is not a change, and what
+//! One model, several stores: [`directory`] is the embedded one, a directory of files; [`etcd`] is one
+//! for many hosts. In all of them values are listed at a revision and watched from the next one, an outage is not a change, and what
 //! a host reports lives as long as the claim under which it does (a lease in etcd, a lock in a
 //! directory). A store knows keys, not objects: whether a value is good is the model's to say.
 
 pub mod directory;
+pub mod etcd;
 pub(crate) mod hold;
+mod holder;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,29 +16,55 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
 use self::directory::Directory;
+use self::etcd::EtcdStore;
 use crate::config::StoreConfig;
 use crate::key::Key;
 use crate::model::{ActualState, HostName, RawValue};
-use crate::problem::Problem;
+use crate::problem::{Misfit, Problem};
 
 /// What a store's answer is while it is awaited. Boxed, so that a store can be a trait object.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The store that is configured.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(Directory::new(&config.directory)))
+    match &config.etcd {
+        Some(etcd) => Ok(Arc::new(EtcdStore::new(etcd.clone()))),
+        None => Ok(Arc::new(Directory::new(&config.directory))),
+    }
+}
+
+/// Octets that a value may have. A bound on memory, far above any object.
+pub const VALUE_OCTETS_MAX: usize = 4 << 20;
+
+/// A change is told when nothing more has come for this long, …
+const QUIET: Duration = Duration::from_millis(20);
+
+/// … or when it has waited this long.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// Why a value beyond the bound is not read.
+fn too_large() -> Misfit {
+    let what = format!("is larger than {VALUE_OCTETS_MAX} octets");
+    Misfit::new(what, "no object is that large; replace or delete it")
 }
 
 /// A place that holds desired and actual state under the keys of [`Key`].
 pub trait Store: Send + Sync {
     /// Where it is, for people: `directory /var/lib/viaduct`.
     fn location(&self) -> String;
+
+    /// Whether many hosts share it. In one that is not shared, ports of another host are likely
+    /// written under a wrong name.
+    fn is_shared(&self) -> bool {
+        true
+    }
 
     /// All desired values of all hosts, at one revision: for commands.
     fn list(&self) -> Pending<'_, Listing>;

@@ -19,12 +19,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::scan::Scanner;
-use super::{Listing, Pending, Reporter, Store, StoreError, Watch};
+use super::{Listing, Pending, Reporter, Store, StoreError, VALUE_OCTETS_MAX, Watch};
 use crate::key::Key;
 use crate::model::HostName;
-
-/// Octets that a value may have. A bound on memory, far above any object.
-pub const VALUE_OCTETS_MAX: usize = 4 << 20;
 
 /// A directory of desired and actual state.
 #[derive(Clone, Debug)]
@@ -68,6 +65,10 @@ impl Directory {
 impl Store for Directory {
     fn location(&self) -> String {
         format!("directory {}", self.path.display())
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn list(&self) -> Pending<'_, Listing> {

@@ -10,16 +10,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::super::{Pending, Reporter, StoreError};
+use super::super::{Pending, Reporter, StoreError, holder};
 use super::{blocking, write};
 use crate::key::Key;
-use crate::model::{ActualState, AliveState, HostName, json};
+use crate::model::{ActualState, HostName, json};
 
 /// The claim to report for a host.
 pub(super) struct Claim(Arc<Mutex<Reported>>);
@@ -47,9 +46,7 @@ impl Reported {
         let alive_file = Key::Alive { host: host.clone() }.file(&root);
         let folder = write::make_folder(&root, &alive_file)?;
         let lock = lock(&folder.join(".lock"), &host)?;
-        let pid = std::process::id();
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let alive = json(&AliveState { version, pid, since: Timestamp::now() });
+        let alive = json(&holder::this_process());
         let mut reported = Reported { root, host, _lock: lock, written: BTreeMap::new(), alive };
         reported.written = reported.found(&folder)?;
         reported.write(&Key::Alive { host: reported.host.clone() }, &reported.alive.clone())?;

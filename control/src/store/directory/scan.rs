@@ -16,8 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 
-use super::super::{Listing, StoreError};
-use super::VALUE_OCTETS_MAX;
+use super::super::{Listing, StoreError, VALUE_OCTETS_MAX, too_large};
 use crate::key::{Folder, Key, KeyError};
 use crate::model::RawValue;
 use crate::problem::{Misfit, Problem};
@@ -319,8 +318,7 @@ fn read(path: &Path) -> Result<Option<RawValue>, Misfit> {
     // One more octet than allowed tells too large from just right, even if the file grows.
     file.take(most + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 > most {
-        let what = format!("is larger than {most} octets");
-        return Err(Misfit::new(what, "no object is that large; replace or delete it"));
+        return Err(too_large());
     }
     Ok(Some(RawValue::Json(Arc::from(bytes))))
 }

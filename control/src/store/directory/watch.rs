@@ -14,15 +14,9 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::super::{Listing, Watch};
+use super::super::{Listing, QUIET, WAIT_MAX, Watch};
 use super::scan::Scanner;
 use crate::problem::Problem;
-
-/// A change is looked at when nothing more has come for this long, …
-const QUIET: Duration = Duration::from_millis(20);
-
-/// … or when it has waited this long.
-const WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// How often a directory is looked for that is not there: no event tells that it is back.
 const OUTAGE_RESCAN: Duration = Duration::from_millis(250);
