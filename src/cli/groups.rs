@@ -183,13 +183,13 @@ fn good<'a, T>(desired: &Desired, key: Key, group: Option<&'a Arc<T>>) -> Result
 
 /// The good part of the store: whose groups names mean.
 async fn in_force(place: &Place) -> Result<Desired, Failure> {
-    Ok(Desired::build(place.store().list().await?.values, place.site()))
+    Ok(Desired::build(&place.store().list().await?.values, place.site()))
 }
 
 async fn security_group(place: &Place, wanted: &str) -> Result<SecurityGroupUuid, Failure> {
-    Ok(pick::security_group_of_store(place.store().list().await?.values, wanted)?)
+    Ok(pick::security_group_of_store(&place.store().list().await?.values, wanted)?)
 }
 
 async fn set(place: &Place, wanted: &str) -> Result<AddressGroupUuid, Failure> {
-    Ok(pick::address_group_of_store(place.store().list().await?.values, wanted)?)
+    Ok(pick::address_group_of_store(&place.store().list().await?.values, wanted)?)
 }

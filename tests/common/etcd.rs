@@ -184,13 +184,19 @@ impl Etcd {
         false
     }
 
-    /// Waits until the cluster answers.
+    /// Waits until all members answer that were not killed or frozen.
     #[track_caller]
     pub fn wait(&self) {
-        eventually("etcd answers", SOON, || {
-            let probe = async |mut client: Client| client.get("probe", None).await.map(drop);
-            self.attempt(Duration::from_secs(1), probe).is_ok()
-        });
+        let up = |member: &usize| {
+            let it = &self.members[*member];
+            it.process.is_some() && !it.frozen
+        };
+        for member in (0..self.members.len()).filter(up) {
+            eventually("etcd answers", SOON, || {
+                let probe = async |mut client: Client| client.get("probe", None).await.map(drop);
+                self.attempt_at(member, Duration::from_secs(1), probe).is_ok()
+            });
+        }
     }
 
     /// Where members listen, as for the configuration.
