@@ -199,6 +199,17 @@ impl Etcd {
         }
     }
 
+    /// Waits until each member answers.
+    #[track_caller]
+    pub fn wait_all(&self) {
+        for member in 0..self.members.len() {
+            eventually("each member answers", SOON, || {
+                let probe = async |mut client: Client| client.get("probe", None).await.map(drop);
+                self.attempt_at(member, Duration::from_secs(1), probe).is_ok()
+            });
+        }
+    }
+
     /// Where members listen, as for the configuration.
     pub fn endpoints(&self) -> Vec<String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

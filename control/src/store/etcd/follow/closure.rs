@@ -148,8 +148,11 @@ impl Closure {
     pub fn forget(&mut self) -> Vec<i64> {
         let needed = self.needed();
         self.ranges.retain(|range, _| needed.contains(range));
-        let gone = self.watches.extract_if(.., |_, range| !needed.contains(range));
-        gone.map(|(id, _)| id).collect()
+        let (kept, gone) = std::mem::take(&mut self.watches)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, range)| needed.contains(range));
+        self.watches = kept;
+        gone.into_keys().collect()
     }
 
     /// That there are no watches, as the stream is a new one.
