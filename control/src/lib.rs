@@ -42,5 +42,6 @@ pub mod schema;
 pub mod show;
 pub mod store;
 mod switch;
+mod tap;
 mod text;
 mod wire;

@@ -175,6 +175,7 @@ impl Switch {
 
     /// What is due now and then: devices that failed are tried again, old addresses forgotten.
     pub(crate) async fn tick(&mut self) {
+        self.close_removed().await;
         if self.open_waiting().await {
             self.publish().await;
         }

@@ -50,6 +50,11 @@ impl Switch {
             let (queues, device) = match &port.attachment {
                 Attachment::VhostUser { queues, .. } => (*queues, None),
                 Attachment::Ethdev { device, .. } => (1, Some(device.to_string())),
+                Attachment::Tap { .. } => (1, None),
+            };
+            let interface = match &port.attachment {
+                Attachment::Tap { interface, .. } => Some(interface.clone()),
+                _ => None,
             };
             let view = PortView {
                 number: live.map(|live| live.id().index() as u16),
@@ -60,6 +65,7 @@ impl Switch {
                 port_security: self.filters.port(*uuid).map(PortSecurity::from),
                 socket: port.socket_path(directory),
                 device,
+                interface,
                 queues,
                 ..bare_view(self.port_ref(*uuid), PortKind::from(&port.attachment), status)
             };
@@ -420,6 +426,7 @@ fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
         port_security: None,
         socket: None,
         device: None,
+        interface: None,
         queues: 0,
         workers: Vec::new(),
         received_frames: 0,
