@@ -28,6 +28,7 @@ mod crew;
 pub mod daemon;
 #[cfg(test)]
 mod documented;
+mod early;
 pub mod edit;
 mod fields;
 mod filters;

@@ -68,7 +68,8 @@ pub fn port(
                     name: add.name.clone(),
                     admin_up: !add.down,
                     cores: add.cores.clone(),
-                    port_security: (bare.port_security || add.port_security) && !add.no_port_security,
+                    port_security: (bare.port_security || add.port_security)
+                        && !add.no_port_security,
                     fixed_ips: add.fixed_ips.clone(),
                     allowed_address_pairs: add.allowed_pairs.clone(),
                     security_groups: groups.collect::<Result<_, _>>()?,
@@ -143,9 +144,9 @@ fn attachment(add: &PortAdd, uuid: PortUuid) -> Result<Attachment, Failure> {
         }
         PortKind::Ethdev => match add.device.clone() {
             Some(device) => Ok(Attachment::Ethdev { mac: add.mac, device }),
-            None => wrong(
-                "an ethdev needs its device; name it, such as --device net_tap0,iface=tap0",
-            ),
+            None => {
+                wrong("an ethdev needs its device; name it, such as --device net_tap0,iface=tap0")
+            }
         },
         PortKind::Tap => {
             let Some(interface) = add.interface.clone() else {

@@ -4,6 +4,7 @@
 
 pub mod console;
 pub mod daemon;
+pub mod front_end;
 pub mod guest;
 pub mod namespace;
 pub mod process;

@@ -7,11 +7,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod configuration;
+mod early;
 mod life;
 mod objects;
 mod security;
 mod sockets;
 mod spoofing;
+mod taps;
 mod wires;
 
 use std::env;

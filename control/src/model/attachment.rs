@@ -116,19 +116,10 @@ impl Attachment {
             Tap,
         }
         fields.require("kind", "write `vhost-user`, `ethdev` or `tap`");
-        let kinds =
-            [("vhost-user", Kind::VhostUser), ("ethdev", Kind::Ethdev), ("tap", Kind::Tap)];
+        let kinds = [("vhost-user", Kind::VhostUser), ("ethdev", Kind::Ethdev), ("tap", Kind::Tap)];
         let Some(kind) = fields.choice("kind", &kinds) else {
             // Which fields belong here is not known; the kind's own fault is enough.
-            fields.pass_over(&[
-                "mac",
-                "socket",
-                "mode",
-                "queues",
-                "device",
-                "interface",
-                "bridge",
-            ]);
+            fields.pass_over(&["mac", "socket", "mode", "queues", "device", "interface", "bridge"]);
             return None;
         };
         match kind {
@@ -166,7 +157,8 @@ impl Attachment {
         let names: Vec<_> = self.interfaces().collect();
         for (index, (field, name)) in names.iter().enumerate() {
             if names[..index].iter().any(|(_, earlier)| earlier == name) {
-                let what = format!("{} stands for another interface of this port", quoted(name.as_str()));
+                let what =
+                    format!("{} stands for another interface of this port", quoted(name.as_str()));
                 fields.fault(field, what, "name another interface");
                 return None;
             }

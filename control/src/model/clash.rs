@@ -9,7 +9,9 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use super::desired::{RawValue, Site};
-use super::{Attachment, InterfaceName, Mac, Network, NetworkUuid, PhysnetName, Port, PortUuid, Segment, Vid};
+use super::{
+    Attachment, InterfaceName, Mac, Network, NetworkUuid, PhysnetName, Port, PortUuid, Segment, Vid,
+};
 use crate::cores;
 use crate::key::Key;
 use crate::model::socket_path_misfit;

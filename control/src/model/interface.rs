@@ -62,7 +62,8 @@ mod tests {
         for good in ["tap0", "vpp1a2b3c4d-5e", "br-1a2b3c4d-5e", "_x", "a.100", "fifteen_octets_"] {
             assert_eq!(good.parse::<InterfaceName>().expect(good).as_str(), good);
         }
-        let bad = ["", ".", "..", "-x", "tap%d", "a,b", "a=b", "a/b", "a b", "a:b", "all", "default"];
+        let bad =
+            ["", ".", "..", "-x", "tap%d", "a,b", "a=b", "a/b", "a b", "a:b", "all", "default"];
         for bad in bad.into_iter().chain(["sixteen_octets__", "ä"]) {
             let message = bad.parse::<InterfaceName>().expect_err(bad).to_string();
             let end = " is not the name of an interface; write 1 to 15 letters, digits, `.`, `_` or \

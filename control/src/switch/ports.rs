@@ -24,7 +24,12 @@ pub(super) struct LivePort {
 /// What is behind a port.
 pub(super) enum Link {
     /// A guest's vhost-user socket.
-    Guest { device: Arc<Device>, socket: GuestHandle },
+    Guest {
+        device: Arc<Device>,
+        socket: GuestHandle,
+        /// Pairs of queues that workers poll, or would poll if the guest used them.
+        pairs: u16,
+    },
     /// A DPDK device.
     Wire { wire: Wire, egress: Arc<dyn TxPort> },
     /// A tap interface of this host.
@@ -40,6 +45,10 @@ impl LivePort {
 
     pub(super) fn link(&self) -> &Link {
         &self.link
+    }
+
+    pub(super) fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
     }
 
     pub(super) fn egress(&self) -> Option<Arc<dyn TxPort>> {
@@ -138,12 +147,13 @@ impl Switch {
         let due: Vec<_> =
             self.ports.iter().filter(|(_, live)| due(live)).map(|(uuid, _)| *uuid).collect();
         for uuid in due {
+            let early = self.take_early(uuid).await;
             let (Some(port), Some(live)) = (self.desired.ports.get(&uuid), self.ports.get(&uuid))
             else {
                 continue;
             };
             let (id, before) = (live.id, &live.link);
-            let link = match self.open(uuid, id, port) {
+            let link = match self.open(uuid, id, port, early) {
                 Ok((link, rxqs)) => {
                     tracing::info!(port = %uuid, kind = port.attachment.kind(), "opened the port");
                     for rxq in rxqs {
@@ -190,13 +200,17 @@ impl Switch {
         }
     }
 
-    fn open(&self, uuid: PortUuid, id: PortId, port: &Port) -> Result<(Link, Vec<Rxq>), String> {
+    /// Opens a port; a guest's by what there is of it already, if it came early.
+    fn open(
+        &self,
+        uuid: PortUuid,
+        id: PortId,
+        port: &Port,
+        early: Option<(Arc<Device>, GuestHandle)>,
+    ) -> Result<(Link, Vec<Rxq>), String> {
         let mtu = self.desired.networks.get(&port.network).map(|network| network.mtu);
         match &port.attachment {
             Attachment::VhostUser { socket, mode, queues, .. } => {
-                let device = Device::new(*queues);
-                let rxq = |pair| Rxq::new(id, pair, Box::new(device.rxq(pair)));
-                let rxqs = (0..*queues).map(rxq).collect();
                 let vhost = &self.config.vhost;
                 let options = GuestOptions {
                     port: uuid,
@@ -204,8 +218,15 @@ impl Switch {
                     server: *mode == SocketMode::Server,
                     mtu,
                 };
-                let socket = GuestSocket::spawn(options, vhost, Arc::clone(&device));
-                Ok((Link::Guest { device, socket }, rxqs))
+                let (device, socket) = early.unwrap_or_else(|| {
+                    let device = Device::new(*queues);
+                    let socket = GuestSocket::spawn(options, vhost, Arc::clone(&device));
+                    (device, socket)
+                });
+                socket.limit_mtu(mtu);
+                let rxq = |pair| Rxq::new(id, pair, Box::new(device.rxq(pair)));
+                let rxqs = (0..*queues).map(rxq).collect();
+                Ok((Link::Guest { device, socket, pairs: *queues }, rxqs))
             }
             Attachment::Ethdev { device, .. } => {
                 let workers = self.config.workers.cores.len();

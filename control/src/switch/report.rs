@@ -51,7 +51,7 @@ impl Switch {
     pub(crate) fn failures(&self) -> Vec<Problem> {
         let host = &self.config.host;
         let remedy = "it is tried again every few seconds";
-        let mut failures = Vec::new();
+        let mut failures = Vec::from_iter(self.early_failure());
         for (name, uplink) in &self.uplinks {
             if let (Status::Failed, Some(reason)) = uplink.status() {
                 let mut problem = Problem::whole(format!("physnets.{name}"), reason, remedy);
@@ -98,7 +98,8 @@ impl Switch {
             Attachment::Tap { interface, .. } => report.interface = Some(interface.clone()),
         }
         match live.map(LivePort::link) {
-            Some(Link::Guest { socket, .. }) => {
+            Some(Link::Guest { socket, pairs, .. }) => {
+                report.queues = *pairs;
                 let summary = socket.summary();
                 report.features = summary.and_then(|summary| summary.features).unwrap_or_default();
             }
@@ -129,7 +130,7 @@ impl Switch {
         }
         match live.map(LivePort::link) {
             Some(Link::Guest { socket, .. }) => match socket.status().state {
-                GuestState::Connected { .. } => (Status::Ready, None),
+                GuestState::Connected { .. } => (Status::Ready, self.guest_note(port, socket)),
                 GuestState::Unconnected { reason } => (Status::Waiting, Some(reason)),
                 GuestState::Failed { reason } => (Status::Failed, Some(reason)),
             },

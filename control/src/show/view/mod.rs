@@ -15,7 +15,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{HostName, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status};
+use crate::model::{
+    HostName, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status,
+};
 
 pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
 pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
