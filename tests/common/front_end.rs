@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
-use vmm_vhost::vhost_user::message::VhostUserHeaderFlag;
+use vmm_vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vmm_vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vmm_vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 
@@ -82,7 +82,8 @@ impl Waiting {
         assert_eq!(front_end.get_features().expect("they are answered") & DRIVER, DRIVER);
         let protocol = front_end.get_protocol_features().expect("they are answered");
         front_end.set_protocol_features(protocol).expect("they were offered");
-        let offered = front_end.get_queue_num().expect("MQ was offered");
+        let several = protocol.contains(VhostUserProtocolFeatures::MQ);
+        let offered = if several { front_end.get_queue_num().expect("MQ was offered") } else { 1 };
         assert!(
             offered >= u64::from(pairs),
             "QEMU would not start with {pairs} of {offered} pairs"

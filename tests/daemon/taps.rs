@@ -192,7 +192,7 @@ fn a_guests_partial_checksum_is_whole_behind_a_tap() {
     frame.extend(payload);
     // NEEDS_CSUM, from octet 34 on, to be put 6 octets behind that.
     let header = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
-    let mut checksums = || switch.show_port("ports", "t")["software_checksums"].clone();
+    let checksums = || switch.show_port("ports", "t")["software_checksums"].clone();
     guest.send_with(0, header, &frame);
     assert!(server.finish(SOON).text.contains("got left to the switch"));
     eventually("it is counted", SOON, || checksums() == 1);
