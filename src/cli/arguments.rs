@@ -342,7 +342,7 @@ pub struct PortArguments {
 #[derive(Debug, Subcommand)]
 pub enum PortAction {
     /// Add a port to this host, and print its UUID
-    Add(PortAdd),
+    Add(Box<PortAdd>),
     /// Delete a port of this host
     #[command(after_help = "Examples:
   viaduct port del web
