@@ -24,6 +24,7 @@ use dataplane::publish::Publisher;
 use dataplane::snapshot::{Plan, PortId};
 use dataplane::worker::Worker;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use crate::balance;
@@ -319,6 +320,9 @@ fn spawn(
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
+            // A tap interface's driver has a signal come with each frame, which any thread may get.
+            // A mask that covers what the kernel never masks is no error.
+            let _ = SigSet::all().thread_block();
             // Registered threads have caches in DPDK's pools; the guard ends with the thread.
             let registered =
                 pin(core).and_then(|()| eal.register_thread().map_err(|error| error.to_string()));

@@ -119,6 +119,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A field that is an object itself, called `subject`.
+    pub fn object<T>(
+        &mut self,
+        name: &'static str,
+        subject: &str,
+        read: impl FnOnce(Fields<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.value(name)?;
+        let path = format!("{}{name}", self.prefix);
+        Fields::new(value, &path, subject, self.faults).and_then(read)
+    }
+
     /// A list of objects, each called `subject`; faults name the place in the list.
     pub fn objects<T>(
         &mut self,

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -98,11 +99,21 @@ struct Shared {
     session: Mutex<Option<Session>>,
     /// See [`GuestOptions::mtu`]; its network may get another one.
     mtu: Mutex<Option<u16>>,
+    /// Whether the socket is connected to again when its guest has gone.
+    kept: AtomicBool,
 }
 
 impl GuestSocket {
     /// Serves the socket on the current runtime, until the handle is closed.
     pub(crate) fn spawn(options: GuestOptions, vhost: &Vhost, device: Arc<Device>) -> GuestHandle {
+        let (socket, shared) = Self::new(options, vhost, device);
+        let task = tokio::spawn(async move {
+            if socket.options.server { socket.serve().await } else { socket.connect().await }
+        });
+        GuestHandle { shared, task }
+    }
+
+    fn new(options: GuestOptions, vhost: &Vhost, device: Arc<Device>) -> (Self, Arc<Shared>) {
         let shared = Arc::new(Shared {
             status: Mutex::new(GuestStatus {
                 state: GuestState::Unconnected { reason: "not tried yet".to_owned() },
@@ -112,14 +123,31 @@ impl GuestSocket {
             }),
             session: Mutex::new(None),
             mtu: Mutex::new(options.mtu),
+            kept: AtomicBool::new(true),
         });
         let backoff = Backoff::new(vhost.reconnect_min_ms, vhost.reconnect_max_ms);
         // The configuration was judged when it was loaded; a user that has gone since is no owner.
         let (owner, group) = (vhost.owner().ok().flatten(), vhost.group().ok().flatten());
         let access = Access { mode: vhost.socket_mode.bits(), owner, group };
         let socket = Self { options, device, shared: Arc::clone(&shared), backoff, access };
+        (socket, shared)
+    }
+
+    /// Serves a guest that is connected already, in client mode. When it has gone this ends, unless
+    /// [`GuestHandle::keep`] was called before.
+    pub(crate) fn spawn_early(
+        options: GuestOptions,
+        vhost: &Vhost,
+        device: Arc<Device>,
+        connection: Connection,
+    ) -> GuestHandle {
+        let (mut socket, shared) = Self::new(options, vhost, device);
+        shared.kept.store(false, Ordering::Relaxed);
         let task = tokio::spawn(async move {
-            if socket.options.server { socket.serve().await } else { socket.connect().await }
+            socket.run(connection, None).await;
+            if socket.shared.kept.load(Ordering::Relaxed) {
+                socket.connect().await;
+            }
         });
         GuestHandle { shared, task }
     }
@@ -302,6 +330,30 @@ impl GuestHandle {
         if let Some(session) = self.shared.session.lock().as_mut() {
             session.limit_mtu(max);
         }
+    }
+
+    /// Lets the socket be a port's, that is, be connected to again when its guest has gone. False if
+    /// that guest has gone already.
+    pub(crate) fn keep(&self) -> bool {
+        // The task looks at this when its session has ended, and then ends at once: it runs on this
+        // same thread, so it has done both or neither.
+        self.shared.kept.store(true, Ordering::Relaxed);
+        !self.is_over()
+    }
+
+    /// Whether the guest has gone and the socket is left alone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Pairs of queues up to the last one that the guest uses now.
+    pub(crate) fn pairs_used(&self) -> u16 {
+        self.shared.session.lock().as_ref().map_or(0, Session::pairs_used)
+    }
+
+    /// The MTU that the guest is told, if its process said.
+    pub(crate) fn mtu(&self) -> Option<u16> {
+        self.shared.session.lock().as_ref().and_then(Session::mtu)
     }
 
     /// How far the guest has come.

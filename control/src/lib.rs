@@ -29,6 +29,7 @@ mod crew;
 pub mod daemon;
 #[cfg(test)]
 mod documented;
+mod early;
 pub mod edit;
 mod fields;
 mod filters;
@@ -44,5 +45,6 @@ pub mod schema;
 pub mod show;
 pub mod store;
 mod switch;
+mod tap;
 mod text;
 mod wire;

@@ -9,13 +9,21 @@ use dataplane::snapshot::PortId;
 
 use dataplane::dpdk::Eal;
 
-use crate::model::{Devargs, Mac};
+use crate::model::{Devargs, InterfaceName, Mac};
+
+/// The largest MTU of DPDK's net_tap: its frames have 1522 octets at most, of which 18 are not payload.
+const TAP_MTU_MAX: u16 = 1504;
+
+/// The first number of the net_tap devices that stand for tap ports.
+const TAP_NUMBERS: usize = 900_000;
 
 /// An open device. Its receive queues must be given back before it is dropped.
 #[derive(Debug)]
 pub(crate) struct Wire {
     device: EthDev,
     mtu: u16,
+    /// The MTU that it did not take, if that was the last one.
+    refused_mtu: Option<u16>,
     shortfalls: Vec<String>,
 }
 
@@ -38,7 +46,6 @@ impl Wire {
         mtu: u16,
         workers: usize,
     ) -> Result<Opened, String> {
-        let mut opened = EthDev::probe(eal, device.as_str()).map_err(|error| error.to_string())?;
         let config = EthConfig {
             rxqs: 1,
             txqs: u16::try_from(workers).unwrap_or(u16::MAX),
@@ -47,8 +54,53 @@ impl Wire {
             mtu,
             promiscuous: true,
         };
+        Self::start(eal, pool, device.as_str(), id, &config)
+    }
+
+    /// Makes a tap interface of this host and opens it as port `id`. It is up, and goes when this
+    /// value is dropped.
+    ///
+    /// The error is a sentence, as that of [`open`](Self::open).
+    pub(crate) fn open_tap(
+        eal: &'static Eal,
+        pool: &Mempool,
+        interface: &InterfaceName,
+        mac: Option<Mac>,
+        id: PortId,
+        mtu: u16,
+    ) -> Result<Opened, String> {
+        // One name a port; operators, who number their devices from 0, are out of the way.
+        let number = TAP_NUMBERS + id.index();
+        let mut device = format!("net_tap{number},iface={interface}");
+        if let Some(mac) = mac {
+            device += &format!(",mac={mac}");
+        }
+        let config = EthConfig {
+            // The driver has as many transmit queues as receive queues; a service on this host needs
+            // no more than one.
+            rxqs: 1,
+            txqs: 1,
+            // Each is a buffer that the driver keeps, for the pieces of one frame.
+            rx_descriptors: 16,
+            tx_descriptors: 0,
+            mtu: mtu.min(TAP_MTU_MAX),
+            // All that the kernel sends arrives in any case. The driver would set the interface so,
+            // and the kernel would listen to what is meant for others.
+            promiscuous: false,
+        };
+        Self::start(eal, pool, &device, id, &config)
+    }
+
+    fn start(
+        eal: &'static Eal,
+        pool: &Mempool,
+        device: &str,
+        id: PortId,
+        config: &EthConfig,
+    ) -> Result<Opened, String> {
+        let mut opened = EthDev::probe(eal, device).map_err(|error| error.to_string())?;
         let started =
-            opened.configure_and_start(&config, pool).map_err(|error| error.to_string())?;
+            opened.configure_and_start(config, pool).map_err(|error| error.to_string())?;
         let source = |(queue, number)| Rxq::new(id, number, Box::new(EthSource::new(queue)));
         let egress = EthPort::new(started.txqs, pool.clone(), started.applied.multi_segment_tx)
             .with_offloads(started.applied.tx_offloads);
@@ -56,11 +108,29 @@ impl Wire {
             wire: Self {
                 device: opened,
                 mtu: started.applied.mtu,
+                refused_mtu: None,
                 shortfalls: started.applied.shortfalls,
             },
             rxqs: started.rxqs.into_iter().zip(0..).map(source).collect(),
             egress: Arc::new(egress),
         })
+    }
+
+    /// Changes the MTU of a tap interface, as far as its driver can. What was in force stays if the
+    /// interface cannot be reached, since it is in a namespace of its own.
+    pub(crate) fn limit_tap(&mut self, mtu: u16) {
+        let mtu = mtu.min(TAP_MTU_MAX);
+        if mtu == self.mtu {
+            return;
+        }
+        match self.device.set_mtu(mtu) {
+            Ok(()) => (self.mtu, self.refused_mtu) = (mtu, None),
+            Err(error) if self.refused_mtu != Some(mtu) => {
+                self.refused_mtu = Some(mtu);
+                tracing::warn!("{error}");
+            }
+            Err(_) => {}
+        }
     }
 
     /// The largest payload of a frame in bytes.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::config::Config;
 use control::model::{
-    AddressPair, Devargs, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName,
+    AddressPair, Devargs, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName,
     StationAddress, Vid,
 };
 
@@ -344,7 +344,7 @@ pub struct PortArguments {
 #[derive(Debug, Subcommand)]
 pub enum PortAction {
     /// Add a port to this host, and print its UUID
-    Add(PortAdd),
+    Add(Box<PortAdd>),
     /// Delete a port of this host
     #[command(after_help = "Examples:
   viaduct port del web
@@ -363,12 +363,15 @@ pub enum PortAction {
       --ip 10.0.0.5 --ip 2001:db8::5 --group web
   viaduct port add --network red --socket router.sock --allow 10.1.0.0/16 --group routers
   viaduct port add --network red --socket /run/guests/db.sock --mode server --no-port-security
-  viaduct port add --network red --kind ethdev --device net_tap0,iface=tap0")]
+  viaduct port add --network red --kind ethdev --device net_tap0,iface=tap0
+  viaduct port add --network red --kind tap --interface dhcp-red
+  viaduct port add --network red --kind tap --interface vpp1a2b --bridge br-1a2b --member tap1a2b")]
 pub struct PortAdd {
     /// The network that it is on: its name, its UUID, or the first 4 or more digits of the UUID
     #[arg(long)]
     pub network: String,
-    /// What is attached: a guest by a vhost-user socket, or a DPDK ethernet device
+    /// What is attached: a guest by a vhost-user socket, a DPDK ethernet device, or a tap interface
+    /// of this host, which the switch makes
     #[arg(long, default_value = "vhost-user")]
     pub kind: PortKind,
     /// The address of the guest. Default: one made from the port's UUID, which is printed
@@ -387,6 +390,15 @@ pub struct PortAdd {
     /// The DPDK device: a PCI address or a virtual device, with arguments after commas
     #[arg(long)]
     pub device: Option<Devargs>,
+    /// The tap interface, by a name that no interface has yet
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<InterfaceName>,
+    /// A Linux bridge for the tap interface, made if it is not there; goes with --member
+    #[arg(long, value_name = "NAME", requires = "member")]
+    pub bridge: Option<InterfaceName>,
+    /// The interface that the bridge connects the tap interface to; it may come later
+    #[arg(long, value_name = "NAME", requires = "bridge")]
+    pub member: Option<InterfaceName>,
     /// A name for people
     #[arg(long)]
     pub name: Option<Name>,
@@ -407,9 +419,14 @@ pub struct PortAdd {
     /// may be given several times. Without any, nothing passes but ARP, neighbour discovery and DHCP
     #[arg(long = "group", value_name = "GROUP", conflicts_with = "no_port_security")]
     pub groups: Vec<String>,
-    /// Let all frames pass, from whatever address. So it is for an ethdev without --mac
+    /// Let all frames pass, from whatever address. So it is for an ethdev without --mac, and for a
+    /// tap interface
     #[arg(long)]
     pub no_port_security: bool,
+    /// Let it send only from its own addresses, and pass only what its groups permit: for a tap
+    /// interface, which needs --mac then. For all others with an address it is so
+    #[arg(long, conflicts_with = "no_port_security")]
+    pub port_security: bool,
     /// Attach it, but let no frames pass
     #[arg(long)]
     pub down: bool,
@@ -422,6 +439,8 @@ pub enum PortKind {
     VhostUser,
     /// A DPDK ethernet device
     Ethdev,
+    /// A tap interface of this host
+    Tap,
 }
 
 /// Who makes a vhost-user socket.

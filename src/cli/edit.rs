@@ -7,7 +7,9 @@ use std::io::Write;
 
 use control::edit::{EditError, add_network, add_port, delete_network, delete_port};
 use control::key::Key;
-use control::model::{Attachment, Mac, Network, NetworkUuid, Port, PortUuid, Segment, SocketMode};
+use control::model::{
+    Attachment, Mac, Network, NetworkUuid, Port, PortUuid, Segment, SocketMode, TapBridge,
+};
 
 use super::arguments::{
     self, NetworkAction, NetworkAdd, NetworkArguments, NetworkType, PortAction, PortAdd,
@@ -65,7 +67,8 @@ pub fn port(
                     name: add.name.clone(),
                     admin_up: !add.down,
                     cores: add.cores.clone(),
-                    port_security: bare.port_security && !add.no_port_security,
+                    port_security: (bare.port_security || add.port_security)
+                        && !add.no_port_security,
                     fixed_ips: add.fixed_ips.clone(),
                     allowed_address_pairs: add.allowed_pairs.clone(),
                     security_groups: groups.collect::<Result<_, _>>()?,
@@ -124,16 +127,12 @@ fn segment(add: &NetworkAdd) -> Result<Segment, Failure> {
 
 /// What is attached by the port, from options of which not all go together.
 fn attachment(add: &PortAdd, uuid: PortUuid) -> Result<Attachment, Failure> {
-    let wrong = |why: String| Err(Failure::Wrong(why));
+    let wrong = |why: &str| Err(Failure::Wrong(why.to_owned()));
+    refuse_foreign(add)?;
     match add.kind {
         PortKind::VhostUser => {
-            if add.device.is_some() {
-                return wrong("--device belongs to --kind ethdev; leave one out".to_owned());
-            }
             let Some(socket) = add.socket.clone() else {
-                return wrong(
-                    "a guest is attached by a socket; name it by --socket PATH".to_owned(),
-                );
+                return wrong("a guest is attached by a socket; name it by --socket PATH");
             };
             let mode = match add.mode {
                 None | Some(arguments::SocketMode::Client) => SocketMode::Client,
@@ -142,23 +141,43 @@ fn attachment(add: &PortAdd, uuid: PortUuid) -> Result<Attachment, Failure> {
             let mac = add.mac.unwrap_or_else(|| Mac::for_port(uuid));
             Ok(Attachment::VhostUser { mac, socket, mode, queues: add.queues.unwrap_or(1) })
         }
-        PortKind::Ethdev => {
-            let foreign = [
-                ("--socket", add.socket.is_some()),
-                ("--mode", add.mode.is_some()),
-                ("--queues", add.queues.is_some()),
-            ];
-            if let Some((option, _)) = foreign.iter().find(|(_, given)| *given) {
-                return wrong(format!("{option} belongs to --kind vhost-user; leave it out"));
+        PortKind::Ethdev => match add.device.clone() {
+            Some(device) => Ok(Attachment::Ethdev { mac: add.mac, device }),
+            None => {
+                wrong("an ethdev needs its device; name it, such as --device net_tap0,iface=tap0")
             }
-            match add.device.clone() {
-                Some(device) => Ok(Attachment::Ethdev { mac: add.mac, device }),
-                None => {
-                    let example = "--device net_tap0,iface=tap0";
-                    wrong(format!("an ethdev needs its device; name it, such as {example}"))
-                }
-            }
+        },
+        PortKind::Tap => {
+            let Some(interface) = add.interface.clone() else {
+                return wrong("a tap interface needs a name; give it by --interface NAME");
+            };
+            let bridge = add.bridge.clone().zip(add.member.clone());
+            let bridge = bridge.map(|(name, member)| TapBridge { name, member });
+            Ok(Attachment::Tap { mac: add.mac, interface, bridge })
         }
+    }
+}
+
+/// Refuses the options of other kinds of ports than what is added.
+fn refuse_foreign(add: &PortAdd) -> Result<(), Failure> {
+    let options = [
+        ("--socket", PortKind::VhostUser, add.socket.is_some()),
+        ("--mode", PortKind::VhostUser, add.mode.is_some()),
+        ("--queues", PortKind::VhostUser, add.queues.is_some()),
+        ("--device", PortKind::Ethdev, add.device.is_some()),
+        ("--interface", PortKind::Tap, add.interface.is_some()),
+        ("--bridge", PortKind::Tap, add.bridge.is_some()),
+    ];
+    match options.into_iter().find(|(_, kind, given)| *given && *kind != add.kind) {
+        Some((option, kind, _)) => {
+            let kind = match kind {
+                PortKind::VhostUser => "vhost-user",
+                PortKind::Ethdev => "ethdev",
+                PortKind::Tap => "tap",
+            };
+            Err(Failure::Wrong(format!("{option} belongs to --kind {kind}; leave it out")))
+        }
+        None => Ok(()),
     }
 }
 

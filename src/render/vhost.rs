@@ -136,6 +136,7 @@ fn mode(mode: SocketModeView) -> &'static str {
 
 fn state(state: VhostState) -> &'static str {
     match state {
+        VhostState::Early => "early",
         VhostState::Unconnected => "unconnected",
         VhostState::Connected => "connected",
         VhostState::Ready => "ready",

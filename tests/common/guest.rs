@@ -221,6 +221,11 @@ impl Builder {
         self
     }
 
+    /// Has QEMU wait for the switch before it does anything at all, its console included.
+    pub fn waiting(self) -> Builder {
+        self.flag("--wait")
+    }
+
     /// The network device's address, as `52:54:00:00:00:01`.
     pub fn mac(self, mac: &str) -> Builder {
         self.option("--mac", mac)

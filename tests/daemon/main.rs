@@ -7,12 +7,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod configuration;
+mod early;
 mod life;
 mod metrics;
 mod objects;
 mod security;
 mod sockets;
 mod spoofing;
+mod taps;
 mod wires;
 
 use std::env;

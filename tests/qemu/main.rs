@@ -8,6 +8,7 @@
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
+mod early;
 mod offloads;
 mod outages;
 mod packed;

@@ -125,6 +125,9 @@ pub struct Vhost {
     /// Most pairs of queues that a port of this host may have.
     #[schemars(range(min = 1, max = 16))]
     pub queues_max: u16,
+    /// Whether guests are connected whose ports are not known yet: sockets in the socket directory that
+    /// are named by a port's UUID. For orchestrators that start a guest before they write its port.
+    pub connect_early: bool,
     /// Client mode: milliseconds before the first try to connect again. Each wait is twice the last.
     #[schemars(range(min = 1, max = 60_000))]
     pub reconnect_min_ms: u32,
@@ -327,6 +330,7 @@ impl Default for Vhost {
             socket_group: None,
             socket_mode: FileMode(0o660),
             queues_max: 16,
+            connect_early: false,
             reconnect_min_ms: 100,
             reconnect_max_ms: 5_000,
         }

@@ -133,6 +133,7 @@ fn read_vhost(mut fields: Fields<'_>) -> Vhost {
         socket_group: account(&mut fields, "socket_group"),
         socket_mode: fields.text("socket_mode").unwrap_or(default.socket_mode),
         queues_max: fields.number("queues_max", 1..=16).unwrap_or(default.queues_max),
+        connect_early: fields.flag("connect_early").unwrap_or(default.connect_early),
         reconnect_min_ms: wait(&mut fields, "reconnect_min_ms").unwrap_or(default.reconnect_min_ms),
         reconnect_max_ms: wait(&mut fields, "reconnect_max_ms").unwrap_or(default.reconnect_max_ms),
     };

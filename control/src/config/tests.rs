@@ -94,6 +94,7 @@ fn all_can_be_said() {
             socket_group = 64055
             socket_mode = "0600"
             queues_max = 8
+            connect_early = true
             reconnect_min_ms = 50
             reconnect_max_ms = 2000
             [dpdk]
@@ -126,7 +127,7 @@ fn all_can_be_said() {
     assert_eq!((config.vhost.owner(), config.vhost.group()), (Ok(Some(0)), Ok(Some(64055))));
     assert_eq!(config.vhost.socket_mode.bits(), 0o600);
     assert_eq!((config.vhost.reconnect_min_ms, config.vhost.reconnect_max_ms), (50, 2000));
-    assert_eq!(config.vhost.queues_max, 8);
+    assert_eq!((config.vhost.queues_max, config.vhost.connect_early), (8, true));
     let cores: Vec<_> = config.physnets.values().map(|physnet| &physnet.cores[..]).collect();
     assert_eq!(cores, [&[2][..], &[]]);
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What an object needs that only one object can have, or that this host may not have at all.
 //!
-//! A network claims its VLAN on its physnet, a port its socket, its device and its address on its
-//! network. The order in which claims are made is `desired.rs`'s; here is only what is claimed and
+//! A network claims its VLAN on its physnet, a port its socket, its device, its interfaces and its
+//! address on its network. The order in which claims are made is `desired.rs`'s; here is only what is claimed and
 //! what is said to who comes second.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,9 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use super::desired::{RawValue, Site};
-use super::{Attachment, Mac, Network, NetworkUuid, PhysnetName, Port, PortUuid, Segment, Vid};
+use super::{
+    Attachment, InterfaceName, Mac, Network, NetworkUuid, PhysnetName, Port, PortUuid, Segment, Vid,
+};
 use crate::cores;
 use crate::key::Key;
 use crate::model::socket_path_misfit;
@@ -143,7 +145,7 @@ impl Claims for NetworkClaims<'_> {
     }
 }
 
-/// The sockets, devices and addresses that ports have claimed.
+/// The sockets, devices, interfaces and addresses that ports have claimed.
 pub(super) struct PortClaims<'a> {
     site: Site<'a>,
     /// The networks in force.
@@ -152,6 +154,7 @@ pub(super) struct PortClaims<'a> {
     raw: &'a BTreeMap<Key, RawValue>,
     sockets: BTreeMap<PathBuf, PortUuid>,
     devices: BTreeMap<String, PortUuid>,
+    interfaces: BTreeMap<InterfaceName, PortUuid>,
     addresses: BTreeMap<(NetworkUuid, Mac), PortUuid>,
 }
 
@@ -167,6 +170,7 @@ impl<'a> PortClaims<'a> {
             raw,
             sockets: BTreeMap::new(),
             devices: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
             addresses: BTreeMap::new(),
         }
     }
@@ -231,6 +235,19 @@ impl<'a> PortClaims<'a> {
     }
 }
 
+impl PortClaims<'_> {
+    fn interface_faults(&self, attachment: &Attachment) -> impl Iterator<Item = Fault> {
+        attachment.interfaces().filter_map(|(field, interface)| {
+            let holder = self.key(*self.interfaces.get(interface)?);
+            Some(Fault::new(
+                field,
+                format!("`{interface}` is an interface of {holder}, which stays in force"),
+                "choose another interface, or delete one of the two ports",
+            ))
+        })
+    }
+}
+
 impl Claims for PortClaims<'_> {
     type Id = PortUuid;
     type Object = Port;
@@ -243,7 +260,9 @@ impl Claims for PortClaims<'_> {
                 faults.extend(self.socket_faults(path, *queues));
             }
             Attachment::Ethdev { device, .. } => faults.extend(self.device_fault(&device.device())),
+            Attachment::Tap { .. } => {}
         }
+        faults.extend(self.interface_faults(&port.attachment));
         for (index, core) in cores::strangers(&port.cores, self.site.cores) {
             let (what, remedy) = cores::stranger_fault(core, self.site.cores);
             faults.push(Fault::new(format!("cores[{index}]"), what, remedy));
@@ -269,6 +288,9 @@ impl Claims for PortClaims<'_> {
         }
         if let Attachment::Ethdev { device, .. } = &port.attachment {
             self.devices.insert(device.device(), id);
+        }
+        for (_, interface) in port.attachment.interfaces() {
+            self.interfaces.insert(interface.clone(), id);
         }
         if let Some(mac) = port.mac() {
             self.addresses.insert((port.network, mac), id);

@@ -5,11 +5,13 @@
 //! that edit a store say the same. Nothing here touches a file, a socket or a frame.
 
 mod address;
+mod attachment;
 mod clash;
 mod desired;
 mod devargs;
 mod group;
 mod ids;
+mod interface;
 mod mac;
 mod names;
 mod network;
@@ -25,16 +27,18 @@ mod vlan;
 mod waits;
 
 pub use address::{Prefix, StationAddress};
+pub(crate) use attachment::socket_path_misfit;
+pub use attachment::{Attachment, SocketMode, SocketName, TapBridge};
 pub use desired::{Desired, RawValue, Site};
 pub use devargs::Devargs;
 pub use group::{AddressGroup, GroupMember, ReturnTraffic, SecurityGroup};
 pub use ids::{
     AddressGroupUuid, HostName, Name, NetworkUuid, PhysnetName, PortUuid, SecurityGroupUuid,
 };
+pub use interface::InterfaceName;
 pub use mac::Mac;
 pub use network::{Network, Segment};
-pub(crate) use port::socket_path_misfit;
-pub use port::{AddressPair, Attachment, Port, SocketMode, SocketName};
+pub use port::{AddressPair, Port};
 pub use protocol::{PortRange, Protocol};
 pub use rule::{Action, Direction, Ethertype, Remote, Rule};
 pub use rule_text::GroupNames;

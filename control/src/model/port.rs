@@ -4,17 +4,16 @@
 //! so that nobody believes in a filter that is not there.
 
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Devargs, Mac, Name, NetworkUuid, Prefix, SecurityGroupUuid, StationAddress};
+use super::{Attachment, Mac, Name, NetworkUuid, Prefix, SecurityGroupUuid, StationAddress};
 use crate::cores;
 use crate::fields::Fields;
-use crate::problem::{Fault, Misfit, quoted};
-use crate::text::{Text, text_type};
+use crate::problem::{Fault, Misfit};
 
 /// A port, as `nodes/<host>/ports/<uuid>` holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -38,7 +37,8 @@ pub struct Port {
     #[schemars(length(min = 1))]
     pub cores: Vec<u32>,
     /// Whether the port may send only from its own addresses, and send and receive only what its
-    /// security groups permit. A port without `mac` can have none; its default is false.
+    /// security groups permit. A port without `mac` can have none; its default is false, and so is
+    /// that of a `tap`, which is a service of the switch's owner.
     #[serde(default = "yes")]
     pub port_security: bool,
     /// The addresses that were given to the port.
@@ -67,46 +67,6 @@ pub struct AddressPair {
     pub mac: Option<Mac>,
 }
 
-/// What is attached to the switch by a port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Attachment {
-    /// A guest, by a vhost-user socket.
-    VhostUser {
-        /// The guest's address.
-        mac: Mac,
-        /// The socket: a name under the configured socket directory, or an absolute path.
-        socket: SocketName,
-        /// Who makes the socket.
-        #[serde(default)]
-        mode: SocketMode,
-        /// Pairs of queues that the guest may use, at most.
-        #[serde(default = "default_queues")]
-        #[schemars(range(min = 1, max = 16))]
-        queues: u16,
-    },
-    /// A DPDK ethernet device.
-    Ethdev {
-        /// The address of the one station behind the device, if there is just one. Without, addresses
-        /// are learned.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mac: Option<Mac>,
-        /// The device.
-        device: Devargs,
-    },
-}
-
-/// Who makes a vhost-user socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SocketMode {
-    /// The guest's VMM makes it (QEMU: `server=on`); we connect, and connect again when it returns.
-    #[default]
-    Client,
-    /// We make it; the VMM connects.
-    Server,
-}
-
 impl Port {
     /// Most pairs of queues that a port can have.
     pub const QUEUES_MAX: u16 = 16;
@@ -130,7 +90,7 @@ impl Port {
             allowed_address_pairs: Vec::new(),
             security_groups: Vec::new(),
         };
-        port.port_security = port.mac().is_some();
+        port.port_security = port.attachment.is_secured_by_default();
         port
     }
 
@@ -143,7 +103,7 @@ impl Port {
     pub fn socket_path(&self, directory: &Path) -> Option<PathBuf> {
         match &self.attachment {
             Attachment::VhostUser { socket, .. } => Some(socket.path(directory)),
-            Attachment::Ethdev { .. } => None,
+            Attachment::Ethdev { .. } | Attachment::Tap { .. } => None,
         }
     }
 
@@ -164,8 +124,7 @@ impl Port {
         let attachment = Attachment::read(&mut fields);
         let admin_up = fields.flag("admin_up").unwrap_or(true);
         let cores = cores::read(&mut fields).unwrap_or_default();
-        let has_mac = attachment.as_ref().map(|attachment| attachment.mac().is_some());
-        let port_security = read_port_security(&mut fields, has_mac);
+        let port_security = read_port_security(&mut fields, attachment.as_ref());
         let most = Port::ADDRESSES_MAX;
         let fixed_ips =
             fields.list("fixed_ips", |fields, name, value| fields.text_from(name, value));
@@ -200,15 +159,15 @@ impl Port {
 
 /// The field `port_security`, which depends on whether the port has an address of its own. None if
 /// that is not known, or for a fault.
-fn read_port_security(fields: &mut Fields<'_>, has_mac: Option<bool>) -> Option<bool> {
+fn read_port_security(fields: &mut Fields<'_>, attachment: Option<&Attachment>) -> Option<bool> {
     let wanted = fields.flag("port_security");
-    let has_mac = has_mac?;
-    if wanted == Some(true) && !has_mac {
+    let attachment = attachment?;
+    if wanted == Some(true) && attachment.mac().is_none() {
         let what = "a port without `mac` cannot have port security";
         fields.fault("port_security", what, "add the `mac` of the station behind it, or set false");
         return None;
     }
-    Some(wanted.unwrap_or(has_mac))
+    Some(wanted.unwrap_or(attachment.is_secured_by_default()))
 }
 
 /// The items of a list that is not longer than it may be, and has each once.
@@ -281,128 +240,6 @@ impl fmt::Display for AddressPair {
     }
 }
 
-impl Attachment {
-    /// How the kind is written.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Attachment::VhostUser { .. } => "vhost-user",
-            Attachment::Ethdev { .. } => "ethdev",
-        }
-    }
-
-    fn mac(&self) -> Option<Mac> {
-        match self {
-            Attachment::VhostUser { mac, .. } => Some(*mac),
-            Attachment::Ethdev { mac, .. } => *mac,
-        }
-    }
-
-    fn read(fields: &mut Fields<'_>) -> Option<Attachment> {
-        #[derive(Clone, Copy)]
-        enum Kind {
-            VhostUser,
-            Ethdev,
-        }
-        fields.require("kind", "write `vhost-user` or `ethdev`");
-        let kinds = [("vhost-user", Kind::VhostUser), ("ethdev", Kind::Ethdev)];
-        let Some(kind) = fields.choice("kind", &kinds) else {
-            // Which fields belong here is not known; the kind's own fault is enough.
-            fields.pass_over(&["mac", "socket", "mode", "queues", "device"]);
-            return None;
-        };
-        match kind {
-            Kind::VhostUser => {
-                fields.subject.push_str(" of kind `vhost-user`");
-                fields.require("mac", "write the guest's MAC address");
-                let need_socket = "write a name under the socket directory, or an absolute path";
-                fields.require("socket", need_socket);
-                let (mac, socket) = (fields.text("mac"), fields.text("socket"));
-                let modes = [("client", SocketMode::Client), ("server", SocketMode::Server)];
-                let mode = fields.choice("mode", &modes).unwrap_or_default();
-                let most = Port::QUEUES_MAX.into();
-                let queues = fields.number("queues", 1..=most).unwrap_or(default_queues());
-                Some(Attachment::VhostUser { mac: mac?, socket: socket?, mode, queues })
-            }
-            Kind::Ethdev => {
-                fields.subject.push_str(" of kind `ethdev`");
-                fields.require("device", Devargs::REMEDY);
-                let mac = fields.text("mac");
-                Some(Attachment::Ethdev { mac, device: fields.text("device")? })
-            }
-        }
-    }
-}
-
-fn default_queues() -> u16 {
-    1
-}
-
 fn yes() -> bool {
     true
-}
-
-/// Where a vhost-user socket is: a path under the configured socket directory, or an absolute one.
-///
-/// It has no `.`, `..` or empty parts, so that two names of one socket are one text, and nothing
-/// leaves the socket directory by accident.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SocketName(String);
-
-text_type!(
-    SocketName,
-    "The path of a socket: relative to the configured socket directory, or absolute.",
-    "^[^\\x00-\\x1f\\x7f]{1,107}$",
-    "write a name such as guest1.sock, or an absolute path, without `.` and `..` in it"
-);
-
-impl SocketName {
-    /// Octets of a path that the kernel takes: `sun_path` of unix(7) less its final zero.
-    pub const PATH_LENGTH_MAX: usize = 107;
-
-    /// The name as written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The path, given where relative names are.
-    pub fn path(&self, directory: &Path) -> PathBuf {
-        directory.join(&self.0)
-    }
-}
-
-/// Why the kernel will not take this path for a socket.
-pub(crate) fn socket_path_misfit(path: &Path) -> Option<Misfit> {
-    let length = path.as_os_str().len();
-    let most = SocketName::PATH_LENGTH_MAX;
-    (length > most).then(|| {
-        Misfit::new(
-            format!("{} is {length} octets long", quoted(&path.display().to_string())),
-            format!("choose a socket path of at most {most} octets: the kernel takes no more"),
-        )
-    })
-}
-
-impl FromStr for SocketName {
-    type Err = Misfit;
-
-    fn from_str(text: &str) -> Result<Self, Misfit> {
-        if let Some(misfit) = socket_path_misfit(Path::new(text)) {
-            return Err(misfit);
-        }
-        let relative = text.strip_prefix('/').unwrap_or(text);
-        // Path::components drops inner `.`, empty parts and a final slash, so the parts are looked at
-        // as text as well.
-        let plain = relative.split('/').all(|part| !part.is_empty() && part != ".")
-            && Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
-        if plain && !text.chars().any(char::is_control) {
-            return Ok(SocketName(text.to_owned()));
-        }
-        Err(Misfit::new(format!("{} is not the path of a socket", quoted(text)), Self::REMEDY))
-    }
-}
-
-impl fmt::Display for SocketName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{HostName, Mac, NetworkUuid, PhysnetName, PortUuid};
+use super::{HostName, InterfaceName, Mac, NetworkUuid, PhysnetName, PortUuid};
 use crate::key::Key;
 
 /// All that one host reports, but for its being alive.
@@ -29,7 +29,7 @@ pub struct ActualState {
 pub struct PortState {
     /// Whether it works.
     pub status: Status,
-    /// Why it does not, when it does not.
+    /// Why it does not, when it does not, or what it lacks although it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Why the newest desired value is not in force, while a former one still is.
@@ -50,6 +50,9 @@ pub struct PortState {
     /// Its DPDK device (kind `ethdev`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Its interface (kind `tap`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<InterfaceName>,
     /// Pairs of queues in use.
     #[serde(default)]
     pub queues: u16,
@@ -132,6 +135,7 @@ impl PortState {
             port_security: None,
             socket: None,
             device: None,
+            interface: None,
             queues: 0,
             features: Vec::new(),
             since: Timestamp::now(),

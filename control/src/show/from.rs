@@ -11,6 +11,7 @@ impl From<&Attachment> for PortKind {
         match attachment {
             Attachment::VhostUser { .. } => PortKind::VhostUser,
             Attachment::Ethdev { .. } => PortKind::Ethdev,
+            Attachment::Tap { .. } => PortKind::Tap,
         }
     }
 }

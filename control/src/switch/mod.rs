@@ -7,6 +7,7 @@
 
 mod acl;
 mod explain;
+mod guests;
 mod memory;
 mod ports;
 mod report;
@@ -28,6 +29,7 @@ use dataplane::snapshot::{DOMAINS_MAX, DomainId, PORTS_MAX, Plan, PortId};
 use crate::compile::{Attached, compile, used_networks};
 use crate::config::Config;
 use crate::crew::{Crew, CrewError, Pins};
+use crate::early::EarlySockets;
 use crate::filters::Filters;
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
 use crate::numbers::Numbers;
@@ -57,6 +59,10 @@ pub(crate) struct Switch {
     domain_numbers: Numbers,
     ports: BTreeMap<PortUuid, LivePort>,
     uplinks: BTreeMap<PhysnetName, Uplink>,
+    /// Guests whose ports are not known yet, if they are to be connected.
+    early: Option<EarlySockets>,
+    /// Desired state was read once.
+    applied: bool,
 }
 
 /// Why the switch could not start.
@@ -96,6 +102,7 @@ impl Switch {
             config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max });
         let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
         let now = Instant::now();
+        let early = EarlySockets::start(&config.vhost);
         let mut switch = Self {
             config,
             eal,
@@ -112,6 +119,8 @@ impl Switch {
             domain_numbers: Numbers::below(DOMAINS_MAX),
             ports: BTreeMap::new(),
             uplinks: BTreeMap::new(),
+            early,
+            applied: false,
         };
         switch.add_uplinks();
         switch.crew.keep(switch.pins()).await;
@@ -139,6 +148,7 @@ impl Switch {
         let closing = self.take_closing(&desired);
         let departing = self.renumber_domains(&desired);
         self.desired = desired;
+        self.applied = true;
         self.add_ports();
         self.limit_mtus();
 
@@ -176,6 +186,9 @@ impl Switch {
 
     /// What is due now and then: devices that failed are tried again, old addresses forgotten.
     pub(crate) async fn tick(&mut self) {
+        self.close_removed().await;
+        self.update_early().await;
+        self.attach_late_queues().await;
         if self.open_waiting().await {
             self.publish().await;
         }
@@ -198,6 +211,9 @@ impl Switch {
         for (name, uplink) in std::mem::take(&mut self.uplinks) {
             tracing::debug!(physnet = %name, "closing the uplink");
             self.crew.detach(uplink.id()).await;
+        }
+        if let Some(early) = self.early.take() {
+            early.stop().await;
         }
         self.crew.stop();
     }

@@ -10,6 +10,7 @@ use vhost::Device;
 use super::{RETRY, Switch};
 use crate::guest::{GuestHandle, GuestOptions, GuestSocket};
 use crate::model::{Attachment, Desired, Port, PortUuid, SocketMode};
+use crate::tap::{TapHandle, TapWatch};
 use crate::wire::{Opened, Wire};
 
 /// A port that exists, in whatever state.
@@ -23,9 +24,16 @@ pub(super) struct LivePort {
 /// What is behind a port.
 pub(super) enum Link {
     /// A guest's vhost-user socket.
-    Guest { device: Arc<Device>, socket: GuestHandle },
+    Guest {
+        device: Arc<Device>,
+        socket: GuestHandle,
+        /// Pairs of queues that workers poll, or would poll if the guest used them.
+        pairs: u16,
+    },
     /// A DPDK device.
     Wire { wire: Wire, egress: Arc<dyn TxPort> },
+    /// A tap interface of this host.
+    Tap { wire: Wire, egress: Arc<dyn TxPort>, tap: TapHandle },
     /// Nothing, since it could not be opened.
     Waiting { reason: String, again: Instant },
 }
@@ -39,11 +47,26 @@ impl LivePort {
         &self.link
     }
 
+    pub(super) fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
     pub(super) fn egress(&self) -> Option<Arc<dyn TxPort>> {
         match &self.link {
             Link::Guest { device, .. } => Some(Arc::clone(device) as Arc<dyn TxPort>),
-            Link::Wire { egress, .. } => Some(Arc::clone(egress)),
+            Link::Wire { egress, .. } | Link::Tap { egress, .. } => Some(Arc::clone(egress)),
             Link::Waiting { .. } => None,
+        }
+    }
+}
+
+impl Link {
+    /// Takes apart what no worker polls and nobody sends to any more.
+    async fn close(self) {
+        match self {
+            Link::Guest { socket, .. } => socket.close().await,
+            Link::Tap { tap, .. } => tap.close().await,
+            Link::Wire { .. } | Link::Waiting { .. } => {}
         }
     }
 }
@@ -79,9 +102,7 @@ impl Switch {
     pub(super) async fn close(&mut self, uuid: PortUuid, port: LivePort) {
         self.crew.detach(port.id).await;
         self.fdb.flush_port(port.id);
-        if let Link::Guest { socket, .. } = port.link {
-            socket.close().await;
-        }
+        port.link.close().await;
         self.port_numbers.give_back(port.id.index());
         tracing::info!(port = %uuid, "closed the port");
     }
@@ -102,13 +123,16 @@ impl Switch {
         }
     }
 
-    /// Lets guests be told the MTU that their networks have now.
-    pub(super) fn limit_mtus(&self) {
-        for (uuid, live) in &self.ports {
+    /// Lets guests be told the MTU that their networks have now, and gives it to tap interfaces.
+    pub(super) fn limit_mtus(&mut self) {
+        for (uuid, live) in &mut self.ports {
             let network = self.desired.ports.get(uuid).map(|port| port.network);
             let network = network.and_then(|network| self.desired.networks.get(&network));
-            if let Link::Guest { socket, .. } = &live.link {
-                socket.limit_mtu(network.map(|network| network.mtu));
+            let mtu = network.map(|network| network.mtu);
+            match (&mut live.link, mtu) {
+                (Link::Guest { socket, .. }, _) => socket.limit_mtu(mtu),
+                (Link::Tap { wire, .. }, Some(mtu)) => wire.limit_tap(mtu),
+                _ => {}
             }
         }
     }
@@ -123,12 +147,13 @@ impl Switch {
         let due: Vec<_> =
             self.ports.iter().filter(|(_, live)| due(live)).map(|(uuid, _)| *uuid).collect();
         for uuid in due {
+            let early = self.take_early(uuid).await;
             let (Some(port), Some(live)) = (self.desired.ports.get(&uuid), self.ports.get(&uuid))
             else {
                 continue;
             };
             let (id, before) = (live.id, &live.link);
-            let link = match self.open(uuid, id, port) {
+            let link = match self.open(uuid, id, port, early) {
                 Ok((link, rxqs)) => {
                     tracing::info!(port = %uuid, kind = port.attachment.kind(), "opened the port");
                     for rxq in rxqs {
@@ -153,13 +178,39 @@ impl Switch {
         any
     }
 
-    fn open(&self, uuid: PortUuid, id: PortId, port: &Port) -> Result<(Link, Vec<Rxq>), String> {
+    /// Closes tap ports whose interface somebody has removed; they are opened again in their turn.
+    pub(super) async fn close_removed(&mut self) {
+        let removed = |live: &LivePort| match &live.link {
+            Link::Tap { tap, .. } => tap.status().removed,
+            _ => false,
+        };
+        let removed: Vec<_> =
+            self.ports.iter().filter(|(_, live)| removed(live)).map(|(uuid, _)| *uuid).collect();
+        for uuid in removed {
+            let Some(live) = self.ports.get_mut(&uuid) else { continue };
+            let reason = "somebody has removed its interface; it is made again".to_owned();
+            tracing::warn!(port = %uuid, "{reason}");
+            let waiting = Link::Waiting { reason, again: Instant::now() + RETRY };
+            let (id, link) = (live.id, std::mem::replace(&mut live.link, waiting));
+            self.attached.ports.remove(&uuid);
+            self.publish().await;
+            self.crew.detach(id).await;
+            self.fdb.flush_port(id);
+            link.close().await;
+        }
+    }
+
+    /// Opens a port; a guest's by what there is of it already, if it came early.
+    fn open(
+        &self,
+        uuid: PortUuid,
+        id: PortId,
+        port: &Port,
+        early: Option<(Arc<Device>, GuestHandle)>,
+    ) -> Result<(Link, Vec<Rxq>), String> {
         let mtu = self.desired.networks.get(&port.network).map(|network| network.mtu);
         match &port.attachment {
             Attachment::VhostUser { socket, mode, queues, .. } => {
-                let device = Device::new(*queues);
-                let rxq = |pair| Rxq::new(id, pair, Box::new(device.rxq(pair)));
-                let rxqs = (0..*queues).map(rxq).collect();
                 let vhost = &self.config.vhost;
                 let options = GuestOptions {
                     port: uuid,
@@ -167,8 +218,15 @@ impl Switch {
                     server: *mode == SocketMode::Server,
                     mtu,
                 };
-                let socket = GuestSocket::spawn(options, vhost, Arc::clone(&device));
-                Ok((Link::Guest { device, socket }, rxqs))
+                let (device, socket) = early.unwrap_or_else(|| {
+                    let device = Device::new(*queues);
+                    let socket = GuestSocket::spawn(options, vhost, Arc::clone(&device));
+                    (device, socket)
+                });
+                socket.limit_mtu(mtu);
+                let rxq = |pair| Rxq::new(id, pair, Box::new(device.rxq(pair)));
+                let rxqs = (0..*queues).map(rxq).collect();
+                Ok((Link::Guest { device, socket, pairs: *queues }, rxqs))
             }
             Attachment::Ethdev { device, .. } => {
                 let workers = self.config.workers.cores.len();
@@ -179,6 +237,16 @@ impl Switch {
                     tracing::warn!(port = %uuid, "{shortfall}");
                 }
                 Ok((Link::Wire { wire, egress }, rxqs))
+            }
+            Attachment::Tap { interface, mac, bridge } => {
+                let mtu = mtu.unwrap_or(crate::model::Network::MTU);
+                // In a bridge, frames to the interface's own address would go no further.
+                let mac = mac.filter(|_| bridge.is_none());
+                let watch = TapWatch::begin(interface)?;
+                let Opened { wire, rxqs, egress } =
+                    Wire::open_tap(self.eal, &self.pool, interface, mac, id, mtu)?;
+                let tap = watch.follow(uuid, bridge.clone());
+                Ok((Link::Tap { wire, egress, tap }, rxqs))
             }
         }
     }
@@ -192,6 +260,10 @@ fn same_link(one: &Attachment, other: &Attachment) -> bool {
             Attachment::VhostUser { socket: d, mode: e, queues: f, .. },
         ) => (a, b, c) == (d, e, f),
         (Attachment::Ethdev { device: a, .. }, Attachment::Ethdev { device: b, .. }) => a == b,
+        (
+            Attachment::Tap { interface: a, bridge: b, .. },
+            Attachment::Tap { interface: c, bridge: d, .. },
+        ) => (a, b) == (c, d),
         _ => false,
     }
 }

@@ -8,6 +8,8 @@ use crate::filters::PortFilter;
 use crate::guest::GuestState;
 use crate::model::{ActualState, Attachment, PhysnetState, Port, PortState, PortUuid, Status};
 use crate::problem::Problem;
+use crate::tap::TapHandle;
+use crate::wire::Wire;
 
 impl Switch {
     /// What there is to report.
@@ -49,7 +51,7 @@ impl Switch {
     pub(crate) fn failures(&self) -> Vec<Problem> {
         let host = &self.config.host;
         let remedy = "it is tried again every few seconds";
-        let mut failures = Vec::new();
+        let mut failures = Vec::from_iter(self.early_failure());
         for (name, uplink) in &self.uplinks {
             if let (Status::Failed, Some(reason)) = uplink.status() {
                 let mut problem = Problem::whole(format!("physnets.{name}"), reason, remedy);
@@ -72,6 +74,7 @@ impl Switch {
                 problem.field = match &port.attachment {
                     Attachment::VhostUser { .. } => "socket".to_owned(),
                     Attachment::Ethdev { .. } => "device".to_owned(),
+                    Attachment::Tap { .. } => "interface".to_owned(),
                 };
                 failures.push(problem);
             }
@@ -92,12 +95,15 @@ impl Switch {
                 report.queues = *queues;
             }
             Attachment::Ethdev { device, .. } => report.device = Some(device.to_string()),
+            Attachment::Tap { interface, .. } => report.interface = Some(interface.clone()),
         }
         match live.map(LivePort::link) {
-            Some(Link::Guest { socket, .. }) => {
+            Some(Link::Guest { socket, pairs, .. }) => {
+                report.queues = *pairs;
                 let summary = socket.summary();
                 report.features = summary.and_then(|summary| summary.features).unwrap_or_default();
             }
+            Some(Link::Tap { .. }) => report.queues = 1,
             Some(Link::Wire { wire, .. }) => {
                 report.mac = report.mac.or(wire.mac());
                 report.queues = 1;
@@ -124,14 +130,34 @@ impl Switch {
         }
         match live.map(LivePort::link) {
             Some(Link::Guest { socket, .. }) => match socket.status().state {
-                GuestState::Connected { .. } => (Status::Ready, None),
+                GuestState::Connected { .. } => (Status::Ready, self.guest_note(port, socket)),
                 GuestState::Unconnected { reason } => (Status::Waiting, Some(reason)),
                 GuestState::Failed { reason } => (Status::Failed, Some(reason)),
             },
             Some(Link::Wire { wire, .. }) => wire_status(wire),
+            Some(Link::Tap { wire, tap, .. }) => self.tap_status(port, wire, tap),
             Some(Link::Waiting { reason, .. }) => (Status::Failed, Some(reason.clone())),
             None => (Status::Failed, Some("this host has as many ports as it can have".to_owned())),
         }
+    }
+}
+
+impl Switch {
+    /// A tap port is ready as soon as its interface is there. What its bridge waits for, and what its
+    /// driver cannot do, is told nevertheless.
+    fn tap_status(&self, port: &Port, wire: &Wire, tap: &TapHandle) -> (Status, Option<String>) {
+        let status = tap.status();
+        if let Some(trouble) = status.trouble {
+            return (Status::Failed, Some(trouble));
+        }
+        if status.down {
+            return (Status::Down, Some("its interface is down".to_owned()));
+        }
+        let wanted = self.desired.networks.get(&port.network).map(|network| network.mtu);
+        let short = wanted.filter(|wanted| *wanted > wire.mtu()).map(|wanted| {
+            format!("its MTU is {} and not {wanted}: its driver has no longer frames", wire.mtu())
+        });
+        (Status::Ready, status.missing.or(short))
     }
 }
 
@@ -144,7 +170,7 @@ impl Uplink {
     }
 }
 
-fn wire_status(wire: &crate::wire::Wire) -> (Status, Option<String>) {
+fn wire_status(wire: &Wire) -> (Status, Option<String>) {
     match wire.link() {
         Some(link) if !link.up => (Status::Down, Some("its link is down".to_owned())),
         _ => (Status::Ready, None),

@@ -8,14 +8,12 @@ use dataplane::counters::{DropReason, PortTotals, Side};
 use dataplane::snapshot::{DomainId, PortId};
 
 use super::Switch;
-use super::ports::Link;
 use crate::crew::{Assigned, Rota};
-use crate::guest::GuestState;
 use crate::model::{Attachment, Mac, Network, NetworkUuid, PortUuid, Status};
 use crate::show::view::{
     BalanceView, Counts, DomainView, DropView, FdbEntryView, FdbOrigin, FdbStatisticsView, FdbView,
-    MoveView, NetworkRef, PortKind, PortRef, PortSecurity, PortView, RebalanceView, RegionView,
-    RingView, RxqView, VhostState, VhostView, Work, WorkerView,
+    MoveView, NetworkRef, PortKind, PortRef, PortSecurity, PortView, RebalanceView, RxqView, Work,
+    WorkerView,
 };
 use crate::show::{rounded, view};
 
@@ -50,6 +48,11 @@ impl Switch {
             let (queues, device) = match &port.attachment {
                 Attachment::VhostUser { queues, .. } => (*queues, None),
                 Attachment::Ethdev { device, .. } => (1, Some(device.to_string())),
+                Attachment::Tap { .. } => (1, None),
+            };
+            let interface = match &port.attachment {
+                Attachment::Tap { interface, .. } => Some(interface.clone()),
+                _ => None,
             };
             let view = PortView {
                 number: live.map(|live| live.id().index() as u16),
@@ -60,6 +63,7 @@ impl Switch {
                 port_security: self.filters.port(*uuid).map(PortSecurity::from),
                 socket: port.socket_path(directory),
                 device,
+                interface,
                 queues,
                 ..bare_view(self.port_ref(*uuid), PortKind::from(&port.attachment), status)
             };
@@ -151,66 +155,6 @@ impl Switch {
             deferred: statistics.deferred,
             damped: statistics.damped,
         }
-    }
-
-    /// The vhost-user side of one port or all.
-    pub(crate) fn vhost_views(&self, only: Option<PortUuid>) -> Vec<VhostView> {
-        let wanted = self.desired.ports.iter().filter(|(uuid, _)| only.is_none_or(|o| o == **uuid));
-        let view = |(uuid, port): (&PortUuid, &crate::model::Port)| {
-            let Attachment::VhostUser { mode, .. } = &port.attachment else { return None };
-            let Link::Guest { device, socket } = self.ports.get(uuid)?.link() else { return None };
-            let status = socket.status();
-            let (state, reason) = match status.state {
-                GuestState::Unconnected { reason } | GuestState::Failed { reason } => {
-                    (VhostState::Unconnected, Some(reason))
-                }
-                GuestState::Connected { ready: true } => (VhostState::Ready, None),
-                GuestState::Connected { ready: false } => {
-                    let reason = "the guest's driver does not run".to_owned();
-                    (VhostState::Connected, Some(reason))
-                }
-            };
-            let summary = socket.summary().unwrap_or_default();
-            let rings = summary.rings.iter().map(|ring| {
-                let counts = device.statistics(ring.queue);
-                RingView {
-                    queue: ring.queue as u16,
-                    layout: ring.layout.map(Into::into),
-                    size: ring.size,
-                    state: ring.state.to_string(),
-                    enabled: ring.enabled,
-                    next_available: ring.next_available,
-                    next_used: ring.next_used,
-                    frames: counts.frames,
-                    bytes: counts.bytes,
-                    full: counts.full,
-                    too_big: counts.too_big,
-                    discarded: counts.discarded,
-                    kicks: counts.kicks,
-                }
-            });
-            let region = |region: &vhost::RegionSpec| RegionView {
-                guest_address: region.guest_address,
-                bytes: region.bytes,
-            };
-            Some(VhostView {
-                port: self.port_ref(*uuid),
-                socket: port.socket_path(&self.config.vhost.socket_directory)?,
-                mode: (*mode).into(),
-                state,
-                reason,
-                features: summary.features.clone(),
-                protocol_features: summary.protocol_features.clone(),
-                driver_status: summary.driver_status,
-                mtu: summary.mtu,
-                memory: summary.memory.iter().map(region).collect(),
-                rings: rings.collect(),
-                sessions: status.sessions,
-                last_error: status.last_error,
-                refusal: summary.refusal,
-            })
-        };
-        wanted.filter_map(view).collect()
     }
 
     /// Cycles of the time-stamp counter in a second.
@@ -427,6 +371,7 @@ fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
         port_security: None,
         socket: None,
         device: None,
+        interface: None,
         queues: 0,
         workers: Vec::new(),
         received_frames: 0,

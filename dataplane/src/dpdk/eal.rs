@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::Pid;
 
 use super::error::EalError;
@@ -73,6 +74,7 @@ impl Eal {
         if STARTED.swap(true, Ordering::SeqCst) {
             return Err(EalError::AlreadyStarted);
         }
+        ignore_sigio();
         if !log::redirect() {
             return Err(options.refusal(libc::ENOMEM, "no stream for logs".to_owned()));
         }
@@ -96,6 +98,19 @@ impl Eal {
     /// The thread is registered already, or as many threads are as DPDK was built for (128).
     pub fn register_thread(&self) -> Result<RegisteredThread, EalError> {
         RegisteredThread::new()
+    }
+}
+
+/// Keeps the process alive when frames come faster than their signals are taken.
+///
+/// The driver of tap interfaces has the kernel send a real-time signal with each frame. When as many
+/// wait as may, the kernel sends SIGIO instead (fcntl(2), F_SETSIG), which ends a process that has not
+/// provided for it. Nothing is lost by ignoring it: signals that wait make the driver look.
+fn ignore_sigio() {
+    // SAFETY: no handler is installed, and none was that anybody here relies on.
+    let ignored = unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) };
+    if let Err(errno) = ignored {
+        tracing::warn!("ignoring SIGIO: {}", errno.desc());
     }
 }
 

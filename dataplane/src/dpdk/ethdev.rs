@@ -218,6 +218,17 @@ impl EthDev {
         })
     }
 
+    /// Changes the largest payload of a frame, in bytes, while the device runs.
+    ///
+    /// # Errors
+    /// The driver refuses.
+    pub fn set_mtu(&self, mtu: u16) -> Result<(), EthError> {
+        let _control = control();
+        // SAFETY: the port is ours and configured.
+        let call = || unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.device.port, mtu) };
+        self.device.call("changing its MTU", call)
+    }
+
     /// What it has counted.
     ///
     /// # Errors

@@ -117,6 +117,17 @@ impl Session {
         self.rings.chunks_exact(2).any(|pair| pair.iter().all(moves))
     }
 
+    /// Queue pairs up to the last one of which the front-end wants a ring to run.
+    pub fn pairs_used(&self) -> u16 {
+        let last = self.rings.iter().rposition(|ring| ring.kicked);
+        last.map_or(0, |queue| (queue / 2 + 1) as u16)
+    }
+
+    /// The MTU that the guest is told, if the front-end said.
+    pub fn mtu(&self) -> Option<u16> {
+        self.mtu
+    }
+
     /// What was refused last while the session went on, and why.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()

@@ -143,7 +143,29 @@ fn good_ports_are_read_and_come_back() {
         }
     };
     let address = |text: &str| text.parse().expect("an address");
+    let tap = |mac: Option<Mac>, bridge: Option<(&str, &str)>| {
+        let name = |text: &str| text.parse().expect("a name");
+        let bridge =
+            bridge.map(|(bridge, member)| TapBridge { name: name(bridge), member: name(member) });
+        Port::new(network, Attachment::Tap { mac, interface: name("vpp1a2b3c4d-5e"), bridge })
+    };
+    assert!(!tap(Some(mac), None).port_security, "services answer for others");
     for (text, port) in [
+        (r#"{"network":"NET","kind":"tap","interface":"vpp1a2b3c4d-5e"}"#, tap(None, None)),
+        (
+            r#"{"network":"NET","kind":"tap","interface":"vpp1a2b3c4d-5e","mac":"52:54:00:00:00:01",
+                "bridge":{"name":"br-1a2b3c4d-5e","member":"tap1a2b3c4d-5e"}}"#,
+            tap(Some(mac), Some(("br-1a2b3c4d-5e", "tap1a2b3c4d-5e"))),
+        ),
+        (
+            r#"{"network":"NET","kind":"tap","interface":"vpp1a2b3c4d-5e","mac":"52:54:00:00:00:01",
+                "port_security":true,"security_groups":["GROUP"]}"#,
+            Port {
+                port_security: true,
+                security_groups: vec![GROUP.parse().expect("a UUID")],
+                ..tap(Some(mac), None)
+            },
+        ),
         (
             r#"{"network":"NET","kind":"vhost-user","socket":"a.sock","mac":"52:54:00:00:00:01"}"#,
             guest("a.sock", SocketMode::Client, 1),
@@ -215,7 +237,7 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                 "{}",
                 &[
                     "x: network: is missing; write the UUID of the network that the port is on",
-                    "x: kind: is missing; write `vhost-user` or `ethdev`",
+                    "x: kind: is missing; write `vhost-user`, `ethdev` or `tap`",
                 ],
             ),
             (
@@ -234,11 +256,11 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                 &["x: cores: no CPU is listed; list at least one, or remove the line"],
             ),
             (
-                r#"{"network":"blue","kind":"tap"}"#,
+                r#"{"network":"blue","kind":"vf"}"#,
                 &[
                     "x: network: `blue` is not a UUID; write a UUID such as \
                  6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d",
-                    "x: kind: `tap` is not known; write `vhost-user` or `ethdev`",
+                    "x: kind: `vf` is not known; write `vhost-user` or `ethdev` or `tap`",
                 ],
             ),
             (
@@ -279,6 +301,36 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                  allowed_address_pairs, security_groups",
                 ],
             ),
+            (
+                r#"{"network":"11111111-1111-4111-8111-111111111111","kind":"tap",
+                "interface":"sixteen_octets__","port_security":true,
+                "bridge":{"name":"tap%d","device":"x"}}"#,
+                &[
+                    "x: interface: `sixteen_octets__` is not the name of an interface; write 1 to 15 \
+                 letters, digits, `.`, `_` or `-`, the first a letter, a digit or `_`, and not `all` or \
+                 `default`",
+                    "x: bridge.member: is missing; write the name of the interface that the bridge \
+                 connects to",
+                    "x: bridge.name: `tap%d` is not the name of an interface; write 1 to 15 letters, \
+                 digits, `.`, `_` or `-`, the first a letter, a digit or `_`, and not `all` or `default`",
+                    "x: bridge.device: is not a field of a bridge; remove it, or use one of: name, \
+                 member",
+                ],
+            ),
+            (
+                r#"{"network":"11111111-1111-4111-8111-111111111111","kind":"tap",
+                "interface":"a","bridge":{"name":"b","member":"a"}}"#,
+                &["x: bridge.member: `a` stands for another interface of this port; name another \
+                 interface"],
+            ),
+            (
+                r#"{"network":"11111111-1111-4111-8111-111111111111","kind":"tap",
+                "interface":"a","port_security":true}"#,
+                &[
+                    "x: port_security: a port without `mac` cannot have port security; add the `mac` of \
+                 the station behind it, or set false",
+                ],
+            ),
             (&long_socket, &[&long_message]),
         ],
     );
@@ -302,7 +354,7 @@ fn the_documented_examples_are_good() {
         };
         assert_eq!(read, Ok(()), "{example}");
     }
-    assert_eq!(blocks("json").count(), 6);
+    assert_eq!(blocks("json").count(), 8);
 }
 
 #[test]
@@ -335,7 +387,7 @@ fn schemas_have_the_fields_that_are_read() {
         networks.extend(known_fields(Network::from_json, json!({"type": kind, "zzz": 1})));
     }
     let mut ports = BTreeSet::new();
-    for kind in ["vhost-user", "ethdev"] {
+    for kind in ["vhost-user", "ethdev", "tap"] {
         ports.extend(known_fields(Port::from_json, json!({"kind": kind, "zzz": 1})));
     }
     let zzz = json!({"zzz": 1});
@@ -343,6 +395,8 @@ fn schemas_have_the_fields_that_are_read() {
     let address_groups = known_fields(AddressGroup::from_json, zzz.clone());
     let members = known_fields(GroupMember::from_json, zzz);
     let rules = known_fields(SecurityGroup::from_json, json!({"rules": [{"zzz": 1}]}));
+    let bridge = json!({"kind": "tap", "interface": "a", "bridge": {"zzz": 1}});
+    let bridge = known_fields(Port::from_json, bridge);
     let pairs = json!({"kind": "ethdev", "allowed_address_pairs": [{"zzz": 1}]});
     let pairs = known_fields(Port::from_json, pairs);
     for (name, schema) in crate::schema::all() {
@@ -353,6 +407,7 @@ fn schemas_have_the_fields_that_are_read() {
             "port.json" => {
                 assert_eq!(fields, ports);
                 assert_eq!(properties(&schema["$defs"]["AddressPair"]), pairs);
+                assert_eq!(properties(&schema["$defs"]["TapBridge"]), bridge);
             }
             "security-group.json" => {
                 assert_eq!(fields, groups);

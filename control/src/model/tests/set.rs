@@ -19,6 +19,10 @@ fn objects_are_judged_among_the_others() {
     let elsewhere = format!("nodes/other/ports/{PORT2}");
     let local = json!({"type": "local"});
     let flat = json!({"type": "flat", "physnet": "q"});
+    let bridged = |interface: &str, bridge: &str, member: &str| {
+        let bridge = json!({"name": bridge, "member": member});
+        json!({"network": NET, "kind": "tap", "interface": interface, "bridge": bridge})
+    };
     let tap = json!({"network": NET, "kind": "ethdev", "device": "net_tap1"});
     let table: Vec<Row<'_>> = vec![
         (vec![], vec![], vec![]),
@@ -122,6 +126,25 @@ fn objects_are_judged_among_the_others() {
                 "{port2}: device: `net_tap1` is the device of {port}, which stays in force; choose \
                  another device, or delete one of the two ports"
             )],
+        ),
+        // An interface belongs to one port, whatever it is to it.
+        (
+            vec![
+                (&net, local.clone()),
+                (&port, bridged("a", "b", "c")),
+                (&port2, bridged("d", "c", "a")),
+            ],
+            vec![NET, PORT],
+            vec![
+                format!(
+                    "{port2}: bridge.name: `c` is an interface of {port}, which stays in force; \
+                     choose another interface, or delete one of the two ports"
+                ),
+                format!(
+                    "{port2}: bridge.member: `a` is an interface of {port}, which stays in force; \
+                     choose another interface, or delete one of the two ports"
+                ),
+            ],
         ),
         (
             vec![

@@ -250,6 +250,7 @@ pub fn port(port: PortRef, kind: PortKind, network: Option<NetworkRef>) -> PortV
         port_security: Some(PortSecurity::Filtered),
         socket: None,
         device: Some("net_tap0".to_owned()),
+        interface: None,
         queues: 1,
         workers: vec![0],
         received_frames: 1,

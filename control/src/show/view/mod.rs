@@ -16,7 +16,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{HostName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status};
+use crate::model::{
+    HostName, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status,
+};
 
 pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
 pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
@@ -69,7 +71,7 @@ pub struct PortView {
     pub mac: Option<Mac>,
     /// Whether it works.
     pub status: Status,
-    /// Why it does not, when it does not.
+    /// Why it does not, when it does not, or what it lacks although it does.
     pub reason: Option<String>,
     /// Whether it is meant to pass frames.
     pub admin_up: bool,
@@ -79,6 +81,8 @@ pub struct PortView {
     pub socket: Option<PathBuf>,
     /// Its DPDK device (kinds `ethdev` and `uplink`).
     pub device: Option<String>,
+    /// Its interface (kind `tap`).
+    pub interface: Option<InterfaceName>,
     /// Pairs of queues in use.
     pub queues: u16,
     /// The numbers of the workers that poll it.
@@ -112,6 +116,8 @@ pub enum PortKind {
     VhostUser,
     /// A DPDK ethernet device.
     Ethdev,
+    /// A tap interface of this host.
+    Tap,
     /// A wire, by a DPDK ethernet device.
     Uplink,
     /// Not known: the port was refused, perhaps for that.

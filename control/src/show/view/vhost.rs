@@ -54,6 +54,8 @@ pub enum SocketModeView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VhostState {
+    /// A VMM is connected, and its port is not in desired state yet: nothing is forwarded.
+    Early,
     /// No VMM is connected.
     Unconnected,
     /// A VMM is connected, but the guest's driver does not run yet.
