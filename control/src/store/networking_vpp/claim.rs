@@ -1,0 +1,169 @@
+//! The claim to report for a host: the key `state/<host>/daemon`, which the driver passes over.
+//!
+//! networking-vpp's agent says `1` at `state/<host>/alive`, which tells nobody from anybody. So who
+//! reports stands beside it: machine, boot and process. A claim of this machine counts while its
+//! process runs; one of another machine counts while the host is alive, which ends by itself when
+//! nobody renews it. So a daemon that was killed is succeeded at once, and a second machine with the same
+//! name is refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::v2::{Client, Failure, Refusal};
+use super::{place, tree};
+use crate::model::HostName;
+use crate::store::StoreError;
+
+/// Who reports for a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Version of the daemon.
+    version: String,
+    /// Its process id …
+    pid: u32,
+    /// … and when that process began, in ticks since the boot: ids are used again.
+    started: u64,
+    /// Which machine, and which boot of it.
+    machine: Uuid,
+    boot: Uuid,
+    /// When it began to report.
+    since: Timestamp,
+}
+
+/// A claim that was made.
+#[derive(Debug)]
+pub struct Claim {
+    /// What stands at the key.
+    pub value: String,
+    /// What an earlier process left below `state/<host>`.
+    pub found: BTreeMap<String, String>,
+}
+
+impl Claim {
+    /// Claims to report for this host, and makes the directories that the driver may look into.
+    pub async fn take(client: &Client, host: &HostName) -> Result<Claim, StoreError> {
+        for folder in place::folders(host) {
+            let made = client.put(&folder, &[("dir", "true"), ("prevExist", "false")]).await;
+            match made {
+                Ok(_) => {}
+                // A user that may write this host's state alone cannot make the driver's directories,
+                // and need not.
+                Err(failure)
+                    if matches!(failure.code(), Some(MADE | DENIED | Refusal::NOT_A_FILE)) => {}
+                Err(failure) => return Err(failure.into_error(client)),
+            }
+        }
+        let found = found(client, host).await?;
+        let key = place::daemon(host);
+        let alive = found.contains_key(&place::alive(host));
+        let former = found.get(&key);
+        let me = Holder::this_process();
+        match former.map(|text| serde_json::from_str::<Holder>(text)) {
+            Some(Ok(holder)) if holder.counts(&me, alive) => {
+                let of = if holder.machine == me.machine { "" } else { " of another machine" };
+                let holder = format!("process {}{of}", holder.pid);
+                return Err(StoreError::Claimed { host: host.clone(), holder, place: key });
+            }
+            None if alive => tracing::warn!(
+                "{}: an agent of networking-vpp has run for this host within three minutes; it must \
+                 not run beside this daemon",
+                place::alive(host)
+            ),
+            _ => {}
+        }
+        let value = serde_json::to_string(&me).unwrap_or_default();
+        let condition = match former {
+            Some(former) => ("prevValue", former.as_str()),
+            None => ("prevExist", "false"),
+        };
+        match client.put(&key, &[("value", &value), condition]).await {
+            Ok(_) => Ok(Claim { value, found }),
+            Err(Failure::Refused(Refusal { code: MADE | Refusal::COMPARE_FAILED, .. })) => {
+                let holder = "another process".to_owned();
+                Err(StoreError::Claimed { host: host.clone(), holder, place: key })
+            }
+            Err(failure) => Err(failure.into_error(client)),
+        }
+    }
+}
+
+const MADE: u32 = Refusal::EXISTS;
+const DENIED: u32 = Refusal::NOT_PERMITTED;
+
+/// What stands below `state/<host>`.
+pub async fn found(
+    client: &Client,
+    host: &HostName,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    let mut found = BTreeMap::new();
+    let (tree, _) = tree(client, &place::state(host)).await?;
+    tree.each(&mut |key, value, _| drop(found.insert(key, value)));
+    Ok(found)
+}
+
+impl Holder {
+    fn this_process() -> Holder {
+        let pid = std::process::id();
+        Holder {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid,
+            started: started(pid).unwrap_or_default(),
+            machine: machine(),
+            boot: boot(),
+            since: Timestamp::now(),
+        }
+    }
+
+    /// Whether this holder's claim counts, to `me`.
+    fn counts(&self, me: &Holder, alive: bool) -> bool {
+        if self.machine != me.machine {
+            return alive;
+        }
+        self.boot == me.boot && started(self.pid) == Some(self.started)
+    }
+}
+
+/// When a process began, in ticks since the boot; `None` if there is no such process.
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc(5): the name, in parentheses, may have blanks and parentheses itself; the beginning is
+    // the 20th field behind it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Which machine this is. What machine-id(5) has is not to be shown, so that it is hidden in another.
+fn machine() -> Uuid {
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    Uuid::new_v5(&MACHINES, id.trim().as_bytes())
+}
+
+/// The name space of machines (RFC 9562 §5.5). Chosen at random, once and for all.
+const MACHINES: Uuid = Uuid::from_u128(0x5b7e_91d4_02c8_4a6f_8d35_f1a9_6c40_e2b7);
+
+fn boot() -> Uuid {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_counts_while_who_made_it_is_there() {
+        let me = Holder::this_process();
+        assert_ne!(me.started, 0, "/proc tells it");
+        assert!(me.counts(&me, false), "this process runs");
+        let gone = Holder { started: me.started + 1, ..me.clone() };
+        assert!(!gone.counts(&me, true), "its process id is another's now");
+        let rebooted = Holder { boot: Uuid::nil(), ..me.clone() };
+        assert!(!rebooted.counts(&me, true));
+        let elsewhere = Holder { machine: Uuid::nil(), boot: Uuid::nil(), ..me.clone() };
+        assert!(elsewhere.counts(&me, true));
+        assert!(!elsewhere.counts(&me, false), "nobody renews that it is alive");
+    }
+}

@@ -1,0 +1,299 @@
+//! What is reported: `state/<host>/alive`, `physnets/<name>` and `ports/<uuid>`, where the driver
+//! looks.
+//!
+//! That a key exists is what the driver goes by: a host that is alive and has the physnet can be given
+//! ports, and a port whose key appears is plugged, so that Nova lets its guest run. So a port's key
+//! exists exactly while the port is ready, and `alive` only once desired state was read. All is written
+//! by a task of its own: the switch waits for no etcd, and what is lost there is written again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::claim::{self, Claim};
+use super::v2::{Client, Failure, Refusal};
+use super::{Backoff, Desired, Neutron, Pace, Placement, Ports, place};
+use crate::model::{ActualState, HostName, PortState, PortUuid, Status};
+use crate::store::{Pending, Reporter, StoreError};
+
+/// Seconds after which a host that says nothing is not given ports any more, as networking-vpp's
+/// agent has it.
+const ALIVE_SECONDS: &str = "180";
+
+/// The right to report, and the task that does.
+#[derive(Debug)]
+pub(super) struct Reports {
+    state: watch::Sender<Option<ActualState>>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Writer>,
+}
+
+/// Who writes.
+#[derive(Debug)]
+struct Writer {
+    client: Arc<Client>,
+    host: HostName,
+    pace: Pace,
+    desired: Desired,
+    state: watch::Receiver<Option<ActualState>>,
+    /// What stands at `state/<host>/daemon` while the claim is ours.
+    claim: String,
+    /// What stands below `ports` and `physnets`, as far as is known.
+    written: BTreeMap<String, String>,
+    /// Ports of which an earlier process said that they are ready, and of which that may be true still.
+    inherited: BTreeSet<PortUuid>,
+    began: Instant,
+    alive: bool,
+}
+
+impl Reports {
+    /// Claims to report for the host. Nothing is reported until desired state was read.
+    pub async fn begin(store: &Neutron, host: &HostName) -> Result<Reports, StoreError> {
+        let Claim { value, mut found } = Claim::take(&store.client, host).await?;
+        found.retain(|key, _| is_report(host, key));
+        let ports = found.keys().filter_map(|key| place::port_of_state(host, key)).collect();
+        let (state, states) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let writer = Writer {
+            client: Arc::clone(&store.client),
+            host: host.clone(),
+            pace: store.pace,
+            desired: Arc::clone(&store.desired),
+            state: states,
+            claim: value,
+            written: found,
+            inherited: ports,
+            began: Instant::now(),
+            alive: false,
+        };
+        Ok(Reports { state, stop: Some(stop), task: tokio::spawn(writer.run(stopped)) })
+    }
+}
+
+impl Reporter for Reports {
+    /// Hands over what is to be reported. How many values that will take shows only when it is written,
+    /// hence none is counted.
+    fn report<'a>(&'a mut self, state: &'a ActualState) -> Pending<'a, usize> {
+        self.state.send_replace(Some(state.clone()));
+        Box::pin(async { Ok(0) })
+    }
+
+    fn withdraw(mut self: Box<Self>) -> Pending<'static, ()> {
+        Box::pin(async move {
+            // Sent or gone, the task ends.
+            let _ = self.stop.take().map(|stop| stop.send(()));
+            let task = std::mem::replace(&mut self.task, tokio::spawn(std::future::pending()));
+            task.await?.withdraw().await
+        })
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Writer {
+    /// Writes what there is to report whenever that changes, and looks now and then whether it stands
+    /// there.
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Writer {
+        let mut desired = self.desired.subscribe();
+        let mut next = Instant::now();
+        let mut backoff = Backoff::default();
+        let mut complaint = None;
+        loop {
+            let due = next <= Instant::now();
+            // While etcd fails, a change is no reason to try sooner.
+            match self.round(due).await {
+                Ok(()) if due => {
+                    next = Instant::now() + self.pace.beat;
+                    backoff = Backoff::default();
+                    complaint = None;
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    let error = error.to_string();
+                    if complaint.as_ref() != Some(&error) {
+                        tracing::error!("reporting actual state: {error}");
+                        complaint = Some(error);
+                    }
+                    next = Instant::now();
+                    tokio::select! {
+                        () = backoff.wait() => continue,
+                        _ = &mut stop => return self,
+                    }
+                }
+            }
+            let mut states = self.state.clone();
+            tokio::select! {
+                _ = &mut stop => return self,
+                // Neither sender is gone while this task runs.
+                _ = states.changed() => {}
+                _ = desired.changed() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Writes what differs. If `due`, looks first at what stands there, and says that the host is alive.
+    async fn round(&mut self, due: bool) -> Result<(), StoreError> {
+        let Some(ports) = self.desired.borrow().clone() else { return Ok(()) };
+        let Some(state) = self.state.borrow_and_update().clone() else { return Ok(()) };
+        if due {
+            self.look().await?;
+        }
+        let inherited = self.inherited_in(&ports, &state);
+        self.reconcile(&wanted(&self.host, &state, &ports, inherited)).await?;
+        if due || !self.alive {
+            self.say_alive().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads what stands there. Fails if another process has the claim.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let mut found = claim::found(&self.client, &self.host).await?;
+        let key = place::daemon(&self.host);
+        match found.get(&key) {
+            Some(value) if *value == self.claim => {}
+            Some(_) => {
+                let holder = "another process".to_owned();
+                let host = self.host.clone();
+                return Err(StoreError::Claimed { host, holder, place: key });
+            }
+            // Somebody wiped it.
+            None => self.put(&key, &[("value", &self.claim), ("prevExist", "false")]).await?,
+        }
+        found.retain(|key, _| is_report(&self.host, key));
+        self.written = found;
+        if self.began.elapsed() > self.pace.grace {
+            self.inherited.clear();
+        }
+        Ok(())
+    }
+
+    /// What an earlier process said and what may be true still, by key: of ports that are desired, and
+    /// not known to be ready or refused yet.
+    fn inherited_in(&mut self, ports: &Ports, state: &ActualState) -> BTreeMap<String, String> {
+        self.inherited.retain(|port| {
+            let status = state.ports.get(port).map(|state| state.status);
+            ports.contains_key(port) && matches!(status, None | Some(Status::Waiting))
+        });
+        let keys = self.inherited.iter().map(|port| place::port_state(&self.host, *port));
+        keys.filter_map(|key| Some((key.clone(), self.written.get(&key)?.clone()))).collect()
+    }
+
+    async fn reconcile(&mut self, wanted: &BTreeMap<String, String>) -> Result<(), StoreError> {
+        let gone: Vec<String> =
+            self.written.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        for key in gone {
+            self.delete(&key, &[]).await?;
+            self.written.remove(&key);
+        }
+        for (key, value) in wanted {
+            if self.written.get(key) != Some(value) {
+                self.put(key, &[("value", value)]).await?;
+                self.written.insert(key.clone(), value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the host is alive, for the next three minutes. To renew it wakes nobody who watches;
+    /// once it has gone, it is written anew.
+    async fn say_alive(&mut self) -> Result<(), StoreError> {
+        let key = place::alive(&self.host);
+        let renewal = [("refresh", "true"), ("prevExist", "true"), ("ttl", ALIVE_SECONDS)];
+        match self.client.put(&key, &renewal).await {
+            Ok(_) => {}
+            Err(Failure::Refused(Refusal { code: Refusal::NOT_FOUND, .. })) => {
+                self.put(&key, &[("value", "1"), ("ttl", ALIVE_SECONDS)]).await?;
+            }
+            Err(failure) => return Err(failure.into_error(&self.client)),
+        }
+        self.alive = true;
+        Ok(())
+    }
+
+    /// Deletes all that was reported, and the claim last. The host is not alive first: nothing is to be
+    /// bound here any more.
+    async fn withdraw(mut self) -> Result<(), StoreError> {
+        if self.alive {
+            self.delete(&place::alive(&self.host), &[]).await?;
+        }
+        while let Some((key, _)) = self.written.pop_first() {
+            self.delete(&key, &[]).await?;
+        }
+        let claim = [("prevValue", self.claim.as_str())];
+        self.delete(&place::daemon(&self.host), &claim).await
+    }
+
+    async fn put(&self, key: &str, parameters: &[(&str, &str)]) -> Result<(), StoreError> {
+        let put = self.client.put(key, parameters).await;
+        put.map(|_| ()).map_err(|failure| failure.into_error(&self.client))
+    }
+
+    async fn delete(&self, key: &str, parameters: &[(&str, &str)]) -> Result<(), StoreError> {
+        let deleted = self.client.delete(key, parameters).await;
+        deleted.map_err(|failure| failure.into_error(&self.client))
+    }
+}
+
+/// Whether a key is one of those that are compared with what is wanted.
+fn is_report(host: &HostName, key: &str) -> bool {
+    let state = place::state(host);
+    ["ports", "physnets"].iter().any(|part| place::below(key, &format!("{state}/{part}")).is_some())
+}
+
+/// What shall stand below `state/<host>`, beside that the host is alive.
+fn wanted(
+    host: &HostName,
+    state: &ActualState,
+    ports: &Ports,
+    inherited: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut wanted = inherited;
+    for (name, physnet) in &state.physnets {
+        // A link that is down may be up in a moment; a device that cannot be opened carries nothing.
+        if physnet.status != Status::Failed {
+            wanted.insert(place::physnet_state(host, name), "1".to_owned());
+        }
+    }
+    for (port, report) in &state.ports {
+        if let (Status::Ready, Some(placement)) = (report.status, ports.get(port)) {
+            let value = port_value(*port, report, placement).to_string();
+            wanted.insert(place::port_state(host, *port), value);
+        }
+    }
+    wanted
+}
+
+/// What is said of a port that is ready, as far as networking-vpp's agent says it too. The driver goes
+/// by the key alone; only what does not change is in it, as each write makes the driver work.
+fn port_value(port: PortUuid, report: &PortState, placement: &Placement) -> Value {
+    let Placement { binding, network_type, physnet, vlan, mac } = placement;
+    let mut value = json!({
+        "bind_type": binding,
+        "mac": mac,
+        "net_data": {
+            "physnet": physnet,
+            "network_type": network_type,
+            "segmentation_id": vlan.map(u16::from),
+        },
+    });
+    if let Some(socket) = &report.socket {
+        value["path"] = json!(socket);
+    }
+    if *binding == "tap" {
+        let short: String = port.to_string().chars().take(11).collect();
+        value["bridge_name"] = json!(format!("br-{short}"));
+        value["int_tap_name"] = json!(format!("vpp{short}"));
+        value["ext_tap_name"] = json!(format!("tap{short}"));
+    }
+    value
+}
