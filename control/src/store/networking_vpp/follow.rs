@@ -44,7 +44,8 @@ pub(super) async fn start(store: &Neutron, host: &HostName) -> Result<Watch, Sto
         listing: Arc::default(),
     };
     let next = follower.read().await?;
-    follower.translate();
+    let void = follower.is_void().await;
+    follower.translate(void);
     let (sender, receiver) = watch::channel(Arc::clone(&follower.listing));
     Ok(Watch::new(receiver, tokio::spawn(follower.run(next, sender))))
 }
@@ -116,11 +117,11 @@ impl Follower {
                     Ok(next) => break next,
                     Err(error) => self.note(0, Some(&error)),
                 }
-                self.publish(&sender);
+                self.publish(&sender).await;
                 backoff.wait().await;
             };
             self.outages = [None, None];
-            self.publish(&sender);
+            self.publish(&sender).await;
         }
     }
 
@@ -139,7 +140,7 @@ impl Follower {
                     Ok(told) => told,
                     Err(_) => {
                         waiting = None;
-                        self.publish(sender);
+                        self.publish(sender).await;
                         continue;
                     }
                 },
@@ -176,14 +177,32 @@ impl Follower {
     }
 
     /// Tells what there is, if it is not what was told last.
-    fn publish(&mut self, sender: &watch::Sender<Arc<Listing>>) {
-        if self.translate() {
+    async fn publish(&mut self, sender: &watch::Sender<Arc<Listing>>) {
+        let void = self.is_void().await;
+        if self.translate(void) {
             sender.send_replace(Arc::clone(&self.listing));
         }
     }
 
+    /// Whether etcd holds nothing that the driver wrote, for whatever host. It is asked for that only
+    /// when there is nothing for this one.
+    async fn is_void(&mut self) -> bool {
+        if self.mirror.values().next().is_some() {
+            return false;
+        }
+        match tree(&self.client, place::NODES).await {
+            Ok((nodes, _)) => {
+                let mut any = false;
+                nodes.each(&mut |_, _, _| any = true);
+                !any
+            }
+            // Nothing is known; what was last is as good as ever.
+            Err(_) => self.listing.void,
+        }
+    }
+
     /// Makes the listing of what there is. Returns whether it is another.
-    fn translate(&mut self) -> bool {
+    fn translate(&mut self, void: bool) -> bool {
         let found = self.translator.translate(&self.mirror, Some(&self.host));
         // One outage is one problem, whichever watch found it first.
         let outage = self.outages.iter().flatten().next().cloned();
@@ -193,11 +212,12 @@ impl Follower {
             *ports = Some(found.ports);
             changed
         });
-        if found.values == self.listing.values && problems == self.listing.problems {
+        let revision = self.listing.revision;
+        let now = Listing { revision, values: found.values, problems, void };
+        if now == *self.listing {
             return false;
         }
-        let revision = self.listing.revision + 1;
-        self.listing = Arc::new(Listing { revision, values: found.values, problems });
+        self.listing = Arc::new(Listing { revision: revision + 1, ..now });
         true
     }
 

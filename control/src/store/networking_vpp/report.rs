@@ -3,43 +3,40 @@
 //!
 //! That a key exists is what the driver goes by: a host that is alive and has the physnet can be given
 //! ports, and a port whose key appears is plugged, so that Nova lets its guest run. So a port's key
-//! exists exactly while the port is ready, and `alive` only once desired state was read. All is written
-//! by a task of its own: the switch waits for no etcd, and what is lost there is written again.
+//! exists exactly while the port is ready, and `alive` only once desired state was read. What is lost
+//! there is written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 
 use super::claim::{self, Claim};
 use super::v2::{Client, Failure, Refusal};
 use super::{Backoff, Desired, Neutron, Pace, Placement, Ports, place};
 use crate::model::{ActualState, HostName, PortState, PortUuid, Status};
-use crate::store::{Pending, Reporter, StoreError};
+use crate::store::{AbortOnDrop, Pending, Reporter, StoreError};
 
 /// Seconds after which a host that says nothing is not given ports any more, as networking-vpp's
 /// agent has it.
 const ALIVE_SECONDS: &str = "180";
 
-/// The right to report, and the task that does.
-#[derive(Debug)]
+/// The right to report, and the task that keeps true what was reported.
 pub(super) struct Reports {
-    state: watch::Sender<Option<ActualState>>,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Writer>,
+    writer: Arc<Mutex<Writer>>,
+    _beat: AbortOnDrop,
 }
 
 /// Who writes.
-#[derive(Debug)]
 struct Writer {
     client: Arc<Client>,
     host: HostName,
     pace: Pace,
     desired: Desired,
-    state: watch::Receiver<Option<ActualState>>,
+    /// What there is to report, once there is anything.
+    state: Option<ActualState>,
     /// What stands at `state/<host>/daemon` while the claim is ours.
     claim: String,
     /// What stands below `ports` and `physnets`, as far as is known.
@@ -56,103 +53,93 @@ impl Reports {
         let Claim { value, mut found } = Claim::take(&store.client, host).await?;
         found.retain(|key, _| is_report(host, key));
         let ports = found.keys().filter_map(|key| place::port_of_state(host, key)).collect();
-        let (state, states) = watch::channel(None);
-        let (stop, stopped) = oneshot::channel();
-        let writer = Writer {
+        let writer = Arc::new(Mutex::new(Writer {
             client: Arc::clone(&store.client),
             host: host.clone(),
             pace: store.pace,
             desired: Arc::clone(&store.desired),
-            state: states,
+            state: None,
             claim: value,
             written: found,
             inherited: ports,
             began: Instant::now(),
             alive: false,
-        };
-        Ok(Reports { state, stop: Some(stop), task: tokio::spawn(writer.run(stopped)) })
+        }));
+        let beat = beat(Arc::clone(&writer), Arc::clone(&store.desired), store.pace);
+        Ok(Reports { writer, _beat: AbortOnDrop(tokio::spawn(beat)) })
     }
 }
 
 impl Reporter for Reports {
-    /// Hands over what is to be reported. How many values that will take shows only when it is written,
-    /// hence none is counted.
     fn report<'a>(&'a mut self, state: &'a ActualState) -> Pending<'a, usize> {
-        self.state.send_replace(Some(state.clone()));
-        Box::pin(async { Ok(0) })
+        Box::pin(async move {
+            let mut writer = self.writer.lock().await;
+            writer.state = Some(state.clone());
+            writer.round(false).await
+        })
     }
 
-    fn withdraw(mut self: Box<Self>) -> Pending<'static, ()> {
+    fn withdraw(self: Box<Self>) -> Pending<'static, ()> {
+        let Reports { writer, _beat } = *self;
         Box::pin(async move {
-            // Sent or gone, the task ends.
-            let _ = self.stop.take().map(|stop| stop.send(()));
-            let task = std::mem::replace(&mut self.task, tokio::spawn(std::future::pending()));
-            task.await?.withdraw().await
+            // Ended between two steps, or waiting for one of them at most.
+            drop(_beat);
+            writer.lock().await.withdraw().await
         })
     }
 }
 
-impl Drop for Reports {
-    fn drop(&mut self) {
-        self.task.abort();
+/// Looks now and then whether what was reported stands there, and says that the host is alive; and
+/// reports when desired state was read, if actual state was known before.
+async fn beat(writer: Arc<Mutex<Writer>>, desired: Desired, pace: Pace) {
+    let mut desired = desired.subscribe();
+    let mut next = Instant::now();
+    let mut backoff = Backoff::default();
+    let mut complaint = None;
+    loop {
+        let due = next <= Instant::now();
+        match writer.lock().await.round(due).await {
+            Ok(_) => {
+                if due {
+                    next = Instant::now() + pace.beat;
+                }
+                backoff = Backoff::default();
+                complaint = None;
+                // The sender is the store's, which this task would outlive only for nothing.
+                if let Ok(Err(_)) = timeout_at(next, desired.changed()).await {
+                    return;
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if complaint.as_ref() != Some(&error) {
+                    tracing::error!("reporting actual state: {error}");
+                    complaint = Some(error);
+                }
+                next = Instant::now();
+                backoff.wait().await;
+            }
+        }
     }
 }
 
 impl Writer {
-    /// Writes what there is to report whenever that changes, and looks now and then whether it stands
-    /// there.
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Writer {
-        let mut desired = self.desired.subscribe();
-        let mut next = Instant::now();
-        let mut backoff = Backoff::default();
-        let mut complaint = None;
-        loop {
-            let due = next <= Instant::now();
-            // While etcd fails, a change is no reason to try sooner.
-            match self.round(due).await {
-                Ok(()) if due => {
-                    next = Instant::now() + self.pace.beat;
-                    backoff = Backoff::default();
-                    complaint = None;
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    let error = error.to_string();
-                    if complaint.as_ref() != Some(&error) {
-                        tracing::error!("reporting actual state: {error}");
-                        complaint = Some(error);
-                    }
-                    next = Instant::now();
-                    tokio::select! {
-                        () = backoff.wait() => continue,
-                        _ = &mut stop => return self,
-                    }
-                }
-            }
-            let mut states = self.state.clone();
-            tokio::select! {
-                _ = &mut stop => return self,
-                // Neither sender is gone while this task runs.
-                _ = states.changed() => {}
-                _ = desired.changed() => {}
-                () = tokio::time::sleep_until(next) => {}
-            }
-        }
-    }
-
-    /// Writes what differs. If `due`, looks first at what stands there, and says that the host is alive.
-    async fn round(&mut self, due: bool) -> Result<(), StoreError> {
-        let Some(ports) = self.desired.borrow().clone() else { return Ok(()) };
-        let Some(state) = self.state.borrow_and_update().clone() else { return Ok(()) };
+    /// Writes what differs, and returns how many values that took. If `due`, looks first at what
+    /// stands there, and says that the host is alive.
+    async fn round(&mut self, due: bool) -> Result<usize, StoreError> {
+        let (Some(ports), Some(state)) = (self.desired.borrow().clone(), self.state.clone()) else {
+            return Ok(0);
+        };
         if due {
             self.look().await?;
         }
         let inherited = self.inherited_in(&ports, &state);
-        self.reconcile(&wanted(&self.host, &state, &ports, inherited)).await?;
+        let mut changes = self.reconcile(&wanted(&self.host, &state, &ports, inherited)).await?;
         if due || !self.alive {
+            changes += usize::from(!self.alive);
             self.say_alive().await?;
         }
-        Ok(())
+        Ok(changes)
     }
 
     /// Reads what stands there. Fails if another process has the claim.
@@ -188,9 +175,10 @@ impl Writer {
         keys.filter_map(|key| Some((key.clone(), self.written.get(&key)?.clone()))).collect()
     }
 
-    async fn reconcile(&mut self, wanted: &BTreeMap<String, String>) -> Result<(), StoreError> {
+    async fn reconcile(&mut self, wanted: &BTreeMap<String, String>) -> Result<usize, StoreError> {
         let gone: Vec<String> =
             self.written.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        let mut changes = gone.len();
         for key in gone {
             self.delete(&key, &[]).await?;
             self.written.remove(&key);
@@ -199,9 +187,10 @@ impl Writer {
             if self.written.get(key) != Some(value) {
                 self.put(key, &[("value", value)]).await?;
                 self.written.insert(key.clone(), value.clone());
+                changes += 1;
             }
         }
-        Ok(())
+        Ok(changes)
     }
 
     /// Says that the host is alive, for the next three minutes. To renew it wakes nobody who watches;
@@ -222,7 +211,7 @@ impl Writer {
 
     /// Deletes all that was reported, and the claim last. The host is not alive first: nothing is to be
     /// bound here any more.
-    async fn withdraw(mut self) -> Result<(), StoreError> {
+    async fn withdraw(&mut self) -> Result<(), StoreError> {
         if self.alive {
             self.delete(&place::alive(&self.host), &[]).await?;
         }
@@ -265,8 +254,8 @@ fn wanted(
         }
     }
     for (port, report) in &state.ports {
-        if let (Status::Ready, Some(placement)) = (report.status, ports.get(port)) {
-            let value = port_value(*port, report, placement).to_string();
+        if report.status == Status::Ready {
+            let value = port_value(*port, report, ports.get(port)).to_string();
             wanted.insert(place::port_state(host, *port), value);
         }
     }
@@ -275,20 +264,24 @@ fn wanted(
 
 /// What is said of a port that is ready, as far as networking-vpp's agent says it too. The driver goes
 /// by the key alone; only what does not change is in it, as each write makes the driver work.
-fn port_value(port: PortUuid, report: &PortState, placement: &Placement) -> Value {
-    let Placement { binding, network_type, physnet, vlan, mac } = placement;
-    let mut value = json!({
-        "bind_type": binding,
-        "mac": mac,
-        "net_data": {
-            "physnet": physnet,
-            "network_type": network_type,
-            "segmentation_id": vlan.map(u16::from),
-        },
-    });
+fn port_value(port: PortUuid, report: &PortState, placement: Option<&Placement>) -> Value {
+    let mut value = json!({});
     if let Some(socket) = &report.socket {
         value["path"] = json!(socket);
     }
+    if let Some(mac) = report.mac {
+        value["mac"] = json!(mac);
+    }
+    // What is in force although the store lost it has no place in the driver's words.
+    let Some(Placement { binding, network_type, physnet, vlan, .. }) = placement else {
+        return value;
+    };
+    value["bind_type"] = json!(binding);
+    value["net_data"] = json!({
+        "physnet": physnet,
+        "network_type": network_type,
+        "segmentation_id": vlan.map(u16::from),
+    });
     if *binding == "tap" {
         let short: String = port.to_string().chars().take(11).collect();
         value["bridge_name"] = json!(format!("br-{short}"));

@@ -46,8 +46,6 @@ pub struct Placement {
     pub physnet: PhysnetName,
     /// The VLAN; none of a flat network.
     pub vlan: Option<Vid>,
-    /// The port's own address.
-    pub mac: Option<Mac>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,7 +115,6 @@ fn read_port(
             Some(vlan) => Some(vlan?),
             None => None,
         },
-        mac,
     };
     let (network, network_value) = network_of(&placement, settings);
     let mut groups: Vec<SecurityGroupUuid> = groups.unwrap_or_default();

@@ -104,11 +104,6 @@ impl Client {
         &self.location
     }
 
-    /// How long a server may take to answer.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// All that is below a directory, as most servers have it.
     pub async fn tree(&self, key: &str) -> Result<Answer, Failure> {
         let parameters = [("recursive", "true"), ("quorum", "true")];
