@@ -5,6 +5,7 @@
 pub mod console;
 pub mod daemon;
 pub mod etcd;
+pub mod etcd_v2;
 pub mod guest;
 pub mod namespace;
 pub mod process;

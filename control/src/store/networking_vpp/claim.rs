@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::place;
 use super::v2::{Client, Failure, Refusal};
-use super::{place, tree};
 use crate::model::HostName;
 use crate::store::StoreError;
 
@@ -94,14 +94,23 @@ impl Claim {
 const MADE: u32 = Refusal::EXISTS;
 const DENIED: u32 = Refusal::NOT_PERMITTED;
 
-/// What stands below `state/<host>`.
+/// What a host reports, by key.
 pub async fn found(
     client: &Client,
     host: &HostName,
 ) -> Result<BTreeMap<String, String>, StoreError> {
     let mut found = BTreeMap::new();
-    let (tree, _) = tree(client, &place::state(host)).await?;
-    tree.each(&mut |key, value, _| drop(found.insert(key, value)));
+    // Not the whole tree at once: a user who may do all below `state/<host>/` need not be allowed
+    // more, as a pattern that covers the directory too would cover those of other hosts.
+    for key in place::reports(host) {
+        match client.read(&key).await {
+            Ok(answer) => {
+                answer.event.node.each(&mut |key, value, _| drop(found.insert(key, value)));
+            }
+            Err(failure) if failure.code() == Some(Refusal::NOT_FOUND) => {}
+            Err(failure) => return Err(failure.into_error(client)),
+        }
+    }
     Ok(found)
 }
 

@@ -50,22 +50,23 @@ type Ports = BTreeMap<PortUuid, Placement>;
 
 /// How often things are done.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+pub struct Pace {
     /// A watch is made anew after this time without a change, from the index that the server told when
     /// it accepted. So that all of etcd's last thousand changes would have to fall into it for
     /// one to be missed.
-    poll: Duration,
+    pub poll: Duration,
     /// What is reported is looked at, and the host's being alive renewed: well within its lifetime, of
     /// 180 s, and seldom enough for a thousand hosts.
-    beat: Duration,
+    pub beat: Duration,
     /// After this time from the start, what an earlier process reported of ports counts no more.
-    grace: Duration,
+    pub grace: Duration,
     /// Between two looks at other hosts' ports.
-    step: Duration,
+    pub step: Duration,
 }
 
 impl Pace {
-    const USUAL: Pace = Pace {
+    /// That of a daemon.
+    pub const USUAL: Pace = Pace {
         poll: Duration::from_secs(20),
         beat: Duration::from_secs(45),
         grace: Duration::from_secs(30),
@@ -79,6 +80,11 @@ impl Neutron {
         let client = Arc::new(Client::new(&settings.servers)?);
         let desired = Arc::new(watch::channel(None).0);
         Ok(Neutron { client, settings: settings.clone(), pace: Pace::USUAL, desired })
+    }
+
+    /// The same, at another pace.
+    pub fn at_pace(self, pace: Pace) -> Neutron {
+        Neutron { pace, ..self }
     }
 
     fn refuse<T>(&self, key: &Key) -> Result<T, StoreError> {

@@ -82,11 +82,13 @@ pub fn port(host: &str, port: PortUuid) -> String {
 }
 
 /// The key of a security group.
+#[cfg(test)]
 pub fn group(group: SecurityGroupUuid) -> String {
     format!("{GLOBAL}/secgroups/{group}")
 }
 
 /// The key of a member of a security group.
+#[cfg(test)]
 pub fn member(group: SecurityGroupUuid, port: PortUuid) -> String {
     format!("{GLOBAL}/remote_group/{group}/{port}")
 }
@@ -114,6 +116,12 @@ pub fn physnet_state(host: &HostName, physnet: &PhysnetName) -> String {
 /// That a port is plugged.
 pub fn port_state(host: &HostName, port: PortUuid) -> String {
     format!("{}/ports/{port}", state(host))
+}
+
+/// Where all that stands which a host reports: keys, and directories of keys.
+pub fn reports(host: &HostName) -> [String; 4] {
+    let state = state(host);
+    [alive(host), daemon(host), format!("{state}/physnets"), format!("{state}/ports")]
 }
 
 /// The port whose state stands at a key.

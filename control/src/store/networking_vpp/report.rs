@@ -45,6 +45,8 @@ struct Writer {
     inherited: BTreeSet<PortUuid>,
     began: Instant,
     alive: bool,
+    /// Whether another process has taken the claim.
+    lost: bool,
 }
 
 impl Reports {
@@ -64,6 +66,7 @@ impl Reports {
             inherited: ports,
             began: Instant::now(),
             alive: false,
+            lost: false,
         }));
         let beat = beat(Arc::clone(&writer), Arc::clone(&store.desired), store.pace);
         Ok(Reports { writer, _beat: AbortOnDrop(tokio::spawn(beat)) })
@@ -133,6 +136,9 @@ impl Writer {
         if due {
             self.look().await?;
         }
+        if self.lost {
+            return Err(self.claimed());
+        }
         let inherited = self.inherited_in(&ports, &state);
         let mut changes = self.reconcile(&wanted(&self.host, &state, &ports, inherited)).await?;
         if due || !self.alive {
@@ -146,13 +152,10 @@ impl Writer {
     async fn look(&mut self) -> Result<(), StoreError> {
         let mut found = claim::found(&self.client, &self.host).await?;
         let key = place::daemon(&self.host);
+        self.lost = found.get(&key).is_some_and(|value| *value != self.claim);
         match found.get(&key) {
-            Some(value) if *value == self.claim => {}
-            Some(_) => {
-                let holder = "another process".to_owned();
-                let host = self.host.clone();
-                return Err(StoreError::Claimed { host, holder, place: key });
-            }
+            Some(_) if self.lost => return Err(self.claimed()),
+            Some(_) => {}
             // Somebody wiped it.
             None => self.put(&key, &[("value", &self.claim), ("prevExist", "false")]).await?,
         }
@@ -162,6 +165,11 @@ impl Writer {
             self.inherited.clear();
         }
         Ok(())
+    }
+
+    fn claimed(&self) -> StoreError {
+        let (host, holder) = (self.host.clone(), "another process".to_owned());
+        StoreError::Claimed { host, holder, place: place::daemon(&self.host) }
     }
 
     /// What an earlier process said and what may be true still, by key: of ports that are desired, and
@@ -212,6 +220,9 @@ impl Writer {
     /// Deletes all that was reported, and the claim last. The host is not alive first: nothing is to be
     /// bound here any more.
     async fn withdraw(&mut self) -> Result<(), StoreError> {
+        if self.lost {
+            return Ok(());
+        }
         if self.alive {
             self.delete(&place::alive(&self.host), &[]).await?;
         }

@@ -117,6 +117,12 @@ impl Client {
         self.ask(request, self.timeout).await
     }
 
+    /// The same, or a single key, as most servers have it.
+    pub async fn read(&self, key: &str) -> Result<Answer, Failure> {
+        let request = Request { method: Method::GET, key, parameters: &[("quorum", "true")] };
+        self.ask(request, self.timeout).await
+    }
+
     /// Writes as `parameters` say: `value`, `ttl`, `prevExist`, `prevValue`, `refresh`, `dir`.
     pub async fn put(&self, key: &str, parameters: &[(&str, &str)]) -> Result<Answer, Failure> {
         let request = Request { method: Method::PUT, key, parameters };
