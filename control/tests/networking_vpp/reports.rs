@@ -91,6 +91,29 @@ async fn a_port_is_plugged_exactly_while_it_is_ready() {
 }
 
 #[tokio::test]
+async fn what_changes_is_reported_between_beats() {
+    let bed = Bed::new();
+    bed.write_recorded();
+    let usual = control::store::networking_vpp::Pace::USUAL;
+    assert!(usual.beat > SOON);
+    let store = open(&bed.config).at_pace(usual);
+    let mut reporter = store.claim(bed.host()).await.expect("nobody else does");
+    let mut watch = store.follow(bed.host()).await.expect("etcd runs");
+    watch.next().await.expect("there is something");
+    for status in [Status::Waiting, Status::Ready, Status::Waiting, Status::Ready] {
+        let reported = state(&[(PORT, status)]);
+        let report = tokio::time::timeout(SOON, reporter.report(&reported));
+        report.await.expect("at once").expect("etcd runs");
+        let plugged = bed.etcd.value(&at(&format!("ports/{PORT}"))).is_some();
+        assert_eq!(plugged, status == Status::Ready);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let withdrawn = tokio::time::timeout(SOON, reporter.withdraw()).await;
+    withdrawn.expect("at once").expect("etcd runs");
+    assert_eq!(bed.etcd.keys(STATE), [""; 0]);
+}
+
+#[tokio::test]
 async fn what_others_delete_is_written_again() {
     let bed = Bed::new();
     bed.write_recorded();

@@ -101,7 +101,9 @@ async fn beat(writer: Arc<Mutex<Writer>>, desired: Desired, pace: Pace) {
     let mut complaint = None;
     loop {
         let due = next <= Instant::now();
-        match writer.lock().await.round(due).await {
+        // Not in the `match` itself, which would hold the lock to its end.
+        let done = writer.lock().await.round(due).await;
+        match done {
             Ok(_) => {
                 if due {
                     next = Instant::now() + pace.beat;
@@ -140,7 +142,7 @@ impl Writer {
             return Err(self.claimed());
         }
         let inherited = self.inherited_in(&ports, &state);
-        let mut changes = self.reconcile(&wanted(&self.host, &state, &ports, inherited)).await?;
+        let mut changes = self.reconcile(&self.wanted(&state, &ports, inherited)).await?;
         if due || !self.alive {
             changes += usize::from(!self.alive);
             self.say_alive().await?;
@@ -181,6 +183,36 @@ impl Writer {
         });
         let keys = self.inherited.iter().map(|port| place::port_state(&self.host, *port));
         keys.filter_map(|key| Some((key.clone(), self.written.get(&key)?.clone()))).collect()
+    }
+
+    /// What shall stand below `state/<host>`, beside that the host is alive.
+    fn wanted(
+        &self,
+        state: &ActualState,
+        ports: &Ports,
+        inherited: BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut wanted = inherited;
+        for (name, physnet) in &state.physnets {
+            // A link that is down may be up in a moment; a device that cannot be opened carries
+            // nothing.
+            if physnet.status != Status::Failed {
+                wanted.insert(place::physnet_state(&self.host, name), "1".to_owned());
+            }
+        }
+        for (port, report) in &state.ports {
+            if report.status != Status::Ready {
+                continue;
+            }
+            let key = place::port_state(&self.host, *port);
+            let value = match (ports.get(port), self.written.get(&key)) {
+                // About to go, or in force although etcd lost it: what was said of it stays.
+                (None, Some(written)) => written.clone(),
+                (placement, _) => port_value(*port, report, placement).to_string(),
+            };
+            wanted.insert(key, value);
+        }
+        wanted
     }
 
     async fn reconcile(&mut self, wanted: &BTreeMap<String, String>) -> Result<usize, StoreError> {
@@ -250,29 +282,6 @@ fn is_report(host: &HostName, key: &str) -> bool {
     ["ports", "physnets"].iter().any(|part| place::below(key, &format!("{state}/{part}")).is_some())
 }
 
-/// What shall stand below `state/<host>`, beside that the host is alive.
-fn wanted(
-    host: &HostName,
-    state: &ActualState,
-    ports: &Ports,
-    inherited: BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let mut wanted = inherited;
-    for (name, physnet) in &state.physnets {
-        // A link that is down may be up in a moment; a device that cannot be opened carries nothing.
-        if physnet.status != Status::Failed {
-            wanted.insert(place::physnet_state(host, name), "1".to_owned());
-        }
-    }
-    for (port, report) in &state.ports {
-        if report.status == Status::Ready {
-            let value = port_value(*port, report, ports.get(port)).to_string();
-            wanted.insert(place::port_state(host, *port), value);
-        }
-    }
-    wanted
-}
-
 /// What is said of a port that is ready, as far as networking-vpp's agent says it too. The driver goes
 /// by the key alone; only what does not change is in it, as each write makes the driver work.
 fn port_value(port: PortUuid, report: &PortState, placement: Option<&Placement>) -> Value {
@@ -283,7 +292,7 @@ fn port_value(port: PortUuid, report: &PortState, placement: Option<&Placement>)
     if let Some(mac) = report.mac {
         value["mac"] = json!(mac);
     }
-    // What is in force although the store lost it has no place in the driver's words.
+    // What is in force although etcd lost it has no place in the driver's words.
     let Some(Placement { binding, network_type, physnet, vlan, .. }) = placement else {
         return value;
     };
