@@ -1,37 +1,30 @@
 //! The claim to report for a host: the key `state/<host>/daemon`, which the driver passes over.
 //!
 //! networking-vpp's agent says `1` at `state/<host>/alive`, which tells nobody from anybody. So who
-//! reports stands beside it: machine, boot and process. A claim of this machine counts while its
-//! process runs; one of another machine counts while the host is alive, which ends by itself when
-//! nobody renews it. So a daemon that was killed is succeeded at once, and a second machine with the same
-//! name is refused.
+//! reports stands beside it: machine, boot and process. A claim counts while its process runs, where that
+//! can be seen from here, and else while the host is alive, which ends by itself when nobody renews it.
+//! So a daemon that was killed, or went with its machine, is succeeded at once, and a second machine with
+//! the same name is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::place;
 use super::v2::{Client, Failure, Refusal};
-use crate::model::HostName;
-use crate::store::StoreError;
+use crate::model::{AliveState, HostName};
+use crate::store::{StoreError, holder};
 
 /// Who reports for a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// Version of the daemon.
-    version: String,
-    /// Its process id …
-    pid: u32,
-    /// … and when that process began, in ticks since the boot: ids are used again.
-    started: u64,
-    /// Which machine, and which boot of it.
-    machine: Uuid,
-    boot: Uuid,
-    /// When it began to report.
-    since: Timestamp,
+struct Holder {
+    /// The process.
+    #[serde(flatten)]
+    process: AliveState,
+    /// Which machine it is on, whenever that was started.
+    machine_id: Uuid,
 }
 
 /// A claim that was made.
@@ -64,8 +57,7 @@ impl Claim {
         let me = Holder::this_process();
         match former.map(|text| serde_json::from_str::<Holder>(text)) {
             Some(Ok(holder)) if holder.counts(&me, alive) => {
-                let of = if holder.machine == me.machine { "" } else { " of another machine" };
-                let holder = format!("process {}{of}", holder.pid);
+                let holder = holder::described(&holder.process);
                 return Err(StoreError::Claimed { host: host.clone(), holder, place: key });
             }
             None if alive => tracing::warn!(
@@ -116,47 +108,29 @@ pub async fn found(
 
 impl Holder {
     fn this_process() -> Holder {
-        let pid = std::process::id();
-        Holder {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid,
-            started: started(pid).unwrap_or_default(),
-            machine: machine(),
-            boot: boot(),
-            since: Timestamp::now(),
-        }
+        // What machine-id(5) has is not to be shown, so that it is hidden in another.
+        let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        let machine_id = Uuid::new_v5(&MACHINES, id.trim().as_bytes());
+        Holder { process: holder::this_process(), machine_id }
     }
 
     /// Whether this holder's claim counts, to `me`.
     fn counts(&self, me: &Holder, alive: bool) -> bool {
-        if self.machine != me.machine {
-            return alive;
+        let rebooted = self.machine_id == me.machine_id && self.boot() != me.boot();
+        if rebooted || holder::is_gone(&self.process) {
+            return false;
         }
-        self.boot == me.boot && started(self.pid) == Some(self.started)
+        alive || self.process.machine == me.process.machine
     }
-}
 
-/// When a process began, in ticks since the boot; `None` if there is no such process.
-fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // proc(5): the name, in parentheses, may have blanks and parentheses itself; the beginning is
-    // the 20th field behind it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// Which machine this is. What machine-id(5) has is not to be shown, so that it is hidden in another.
-fn machine() -> Uuid {
-    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    Uuid::new_v5(&MACHINES, id.trim().as_bytes())
+    /// The kernel's boot, without the name space of process ids.
+    fn boot(&self) -> Option<&str> {
+        self.process.machine.as_deref()?.split(' ').next()
+    }
 }
 
 /// The name space of machines (RFC 9562 §5.5). Chosen at random, once and for all.
 const MACHINES: Uuid = Uuid::from_u128(0x5b7e_91d4_02c8_4a6f_8d35_f1a9_6c40_e2b7);
-
-fn boot() -> Uuid {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().parse().unwrap_or_default()
-}
 
 #[cfg(test)]
 mod tests {
@@ -165,13 +139,18 @@ mod tests {
     #[test]
     fn a_claim_counts_while_who_made_it_is_there() {
         let me = Holder::this_process();
-        assert_ne!(me.started, 0, "/proc tells it");
         assert!(me.counts(&me, false), "this process runs");
-        let gone = Holder { started: me.started + 1, ..me.clone() };
+        let with = |machine: &str, started: Option<u64>, machine_id: Uuid| {
+            let machine = Some(machine.to_owned());
+            let process = AliveState { machine, started_ticks: started, ..me.process.clone() };
+            Holder { process, machine_id }
+        };
+        let here = me.process.machine.clone().expect("the kernel tells it");
+        let gone = with(&here, Some(1), me.machine_id);
         assert!(!gone.counts(&me, true), "its process id is another's now");
-        let rebooted = Holder { boot: Uuid::nil(), ..me.clone() };
+        let rebooted = with("another-boot pid:[1]", me.process.started_ticks, me.machine_id);
         assert!(!rebooted.counts(&me, true));
-        let elsewhere = Holder { machine: Uuid::nil(), boot: Uuid::nil(), ..me.clone() };
+        let elsewhere = with("another-boot pid:[1]", me.process.started_ticks, Uuid::nil());
         assert!(elsewhere.counts(&me, true));
         assert!(!elsewhere.counts(&me, false), "nobody renews that it is alive");
     }

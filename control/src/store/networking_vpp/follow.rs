@@ -20,13 +20,7 @@ use super::v2::{Client, Event, Refusal};
 use super::{Backoff, Desired, Neutron, Pace, tree};
 use crate::model::{HostName, PortUuid};
 use crate::problem::Problem;
-use crate::store::{Listing, StoreError, Watch};
-
-/// A change is told when nothing more has come for this long, …
-const QUIET: Duration = Duration::from_millis(20);
-
-/// … or when it has waited this long.
-const WAIT_MAX: Duration = Duration::from_millis(200);
+use crate::store::{Listing, QUIET, StoreError, WAIT_MAX, Watch};
 
 /// A watch that ends sooner than this without a change is not made anew before.
 const POLL_MIN: Duration = Duration::from_millis(100);

@@ -27,9 +27,7 @@ use crate::fields::Fields;
 use crate::key::Key;
 use crate::model::{HostName, PortUuid, RawValue, SecurityGroupUuid};
 use crate::problem::{Fault, Misfit, Problem, quoted};
-
-/// Octets that a value may have. A group of a thousand rules takes a sixth of it.
-pub const VALUE_OCTETS_MAX: usize = 1 << 20;
+use crate::store::{VALUE_OCTETS_MAX, too_large};
 
 /// Translates, and remembers what it translated: most values are the same the next time.
 #[derive(Debug)]
@@ -192,12 +190,8 @@ fn recall<'a, T>(
     let known = match former.remove(&key) {
         Some(known) if Arc::ptr_eq(&known.text, text) || known.text == *text => known,
         old => {
-            let now = if text.len() > VALUE_OCTETS_MAX {
-                let what = format!("is larger than {VALUE_OCTETS_MAX} octets");
-                Verdict::Bad(Misfit::new(what, "no object is that large; replace or delete it"))
-            } else {
-                read(text)
-            };
+            let now =
+                if text.len() > VALUE_OCTETS_MAX { Verdict::Bad(too_large()) } else { read(text) };
             let good = match &now {
                 Verdict::Good(object) => Some(Arc::clone(object)),
                 _ => old.and_then(|old| old.good),

@@ -233,7 +233,7 @@ fn what_the_driver_would_not_write_is_told_at_its_key() {
         (&at_port, String::new(), "is empty"),
         (&at_port, "{".to_owned(), "is not JSON: EOF while parsing an object at line 1 column 1"),
         (&at_port, "[]".to_owned(), "[] is not an object"),
-        (&at_port, large, "is larger than 1048576 octets"),
+        (&at_port, large, "is larger than 4194304 octets"),
         (&at_port, "{}".to_owned(), "binding_type: is missing"),
         (
             &at_port,
