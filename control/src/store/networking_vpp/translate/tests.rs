@@ -232,7 +232,7 @@ fn what_the_driver_would_not_write_is_told_at_its_key() {
     for (key, text, what) in [
         (&at_port, String::new(), "is empty"),
         (&at_port, "{".to_owned(), "is not JSON: EOF while parsing an object at line 1 column 1"),
-        (&at_port, "[]".to_owned(), "[] is not an object"),
+        (&at_port, "[]".to_owned(), "a list is not an object"),
         (&at_port, large, "is larger than 4194304 octets"),
         (&at_port, "{}".to_owned(), "binding_type: is missing"),
         (
@@ -240,7 +240,7 @@ fn what_the_driver_would_not_write_is_told_at_its_key() {
             json!({"jwt": "x.y.z", "certificate": "x"}).to_string(),
             "the value is signed, which is not supported",
         ),
-        (&at_port, port(json!({"binding_type": "x"})), "binding_type: \"x\" is not known"),
+        (&at_port, port(json!({"binding_type": "x"})), "binding_type: `x` is not known"),
         (&at_port, port(json!({"network_type": 5})), "network_type: `5` is not text"),
         (&at_port, port(json!({"segmentation_id": null})), "segmentation_id: is missing"),
         (&at_port, port(json!({"segmentation_id": 4095})), "segmentation_id: 4095 is too large"),
