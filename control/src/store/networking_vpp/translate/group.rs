@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::{Verdict, read as read_fields, summed_up, value};
 use crate::config::NetworkingVpp;
-use crate::fields::Fields;
+use crate::fields::{Fields, shown};
 use crate::model::{Protocol, SecurityGroupUuid};
-use crate::problem::{Fault, Misfit, quoted};
+use crate::problem::{Fault, Misfit};
 
 /// A security group, and the groups that its rules name.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub fn read_member(text: &str) -> Verdict<Arc<[u8]>> {
             Some(prefix) => drop(addresses.insert(prefix)),
             None => faults.push(Fault::new(
                 format!("[{index}]"),
-                format!("{} is not an IP address", quoted(&item.to_string())),
+                format!("{} is not an IP address", shown(item)),
                 "write an address such as 10.0.0.5",
             )),
         }
@@ -108,11 +108,7 @@ fn read_version(rule: &mut Fields<'_>) -> Option<bool> {
         Value::Number(number) if number.as_u64() == Some(0) => Some(false),
         Value::Number(number) if number.as_u64() == Some(1) => Some(true),
         other => {
-            rule.fault(
-                "is_ipv6",
-                format!("{} is not known", quoted(&other.to_string())),
-                "write 0 or 1",
-            );
+            rule.fault("is_ipv6", format!("{} is not known", shown(&other)), "write 0 or 1");
             None
         }
     }
@@ -177,7 +173,7 @@ fn read_remote(
         let parsed = address.as_str().and_then(|text| text.parse::<IpAddr>().ok());
         let Some(parsed) = parsed.filter(|address| address.is_ipv6() == six) else {
             let version = if six { "IPv6" } else { "IPv4" };
-            let what = format!("{} is not an address of {version}", quoted(&address.to_string()));
+            let what = format!("{} is not an address of {version}", shown(&address));
             rule.fault("remote_ip_addr", what, "write one, or correct is_ipv6");
             return None;
         };

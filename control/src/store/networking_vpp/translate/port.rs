@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Verdict, read as read_fields, value};
 use crate::config::NetworkingVpp;
-use crate::fields::Fields;
+use crate::fields::{Fields, shown};
 use crate::model::{
     Mac, Network, NetworkUuid, PhysnetName, PortUuid, SecurityGroupUuid, StationAddress, Vid,
 };
@@ -77,7 +77,7 @@ fn read_port(
             )));
         }
         other => {
-            let what = format!("{} is not text", quoted(&other.to_string()));
+            let what = format!("{} is not text", shown(&other));
             fields.fault("network_type", what, "write `vlan` or `flat`");
             return None;
         }
@@ -167,7 +167,7 @@ fn read_pair(mut pair: Fields<'_>, port: Option<Mac>) -> Option<Value> {
             }
         },
         Some(other) => {
-            let what = format!("{} is not text", quoted(&other.to_string()));
+            let what = format!("{} is not text", shown(&other));
             pair.fault("ip_address", what, "write an address such as 10.0.0.5");
             None
         }
