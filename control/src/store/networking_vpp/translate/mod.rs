@@ -199,7 +199,8 @@ fn recall<'a, T>(
             Known { text: Arc::clone(text), now, good }
         }
     };
-    memory.entry(key).insert_entry(known).into_mut()
+    // A key is seen once in a translation.
+    memory.entry(key).or_insert(known)
 }
 
 /// Reads a value of the driver's field by field. Fields that nobody asks for are passed over: other
