@@ -293,6 +293,12 @@ impl Builder {
         self.set("store.etcd.endpoints", &format!("{endpoints:?}")).set("store.cache", &cache)
     }
 
+    /// Removes a key of the configuration that all switches have.
+    pub fn unset(mut self, key: &str) -> Builder {
+        self.place.config.remove(key);
+        self
+    }
+
     /// Adds a physnet, and the DPDK device on it.
     pub fn physnet(self, name: &str, device: &str) -> Builder {
         self.set(&format!("physnets.{name}.device"), &format!("'{device}'"))

@@ -5,6 +5,7 @@
 pub mod console;
 pub mod daemon;
 pub mod etcd;
+pub mod etcd_v2;
 pub mod front_end;
 pub mod guest;
 pub mod namespace;
@@ -12,9 +13,20 @@ pub mod process;
 pub mod scenario;
 pub mod wire;
 
+use std::env;
+use std::io::{self, Write as _};
 use std::sync::OnceLock;
+use std::thread;
 
 use dataplane::dpdk::{Eal, EalOptions};
+
+/// Says that a test cannot run here, past the test runner's capture; in CI it is a failure.
+pub fn skip(reason: &str) {
+    let ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    assert!(!ci, "{reason}");
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
+}
 
 /// DPDK, started once in this process: unprivileged, without huge pages, without devices.
 pub fn eal() -> &'static Eal {

@@ -17,13 +17,11 @@ mod spoofing;
 mod taps;
 mod wires;
 
-use std::env;
-use std::io::{self, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::thread;
 
 use common::daemon::{Daemon, SOON};
 use common::process::eventually;
+use common::skip;
 
 /// Plays the process of a guest that has connected and says nothing: enough for its port to be
 /// ready, and to see whether the switch ever lets go of it.
@@ -52,12 +50,4 @@ impl SilentGuest {
     fn was_left_alone(&self) {
         assert!(self.listener.accept().is_err(), "the switch has connected a second time");
     }
-}
-
-/// Says that a test cannot run here, past the test runner's capture; in CI it is a failure.
-fn skip(reason: &str) {
-    let ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    assert!(!ci, "{reason}");
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    writeln!(io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
 }

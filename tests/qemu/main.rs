@@ -17,14 +17,12 @@ mod security;
 mod traffic;
 mod uplink;
 
-use std::env;
-use std::io::{self, Write as _};
-use std::thread;
 use std::time::Duration;
 
 use common::daemon::Daemon;
 use common::guest::{self, BOOT, Guest, SHORT};
 use common::process::eventually;
+use common::skip;
 
 /// A guest as the switch and the other guests know it. Its port is called as it is.
 struct Plan {
@@ -83,12 +81,4 @@ fn never_reaches(from: &Guest, to: &str) {
 fn number(guest: &Guest, command: &str) -> u64 {
     let text = guest.run(command, SHORT).success();
     text.trim().parse().unwrap_or_else(|_| panic!("`{command}` says no number: {text}"))
-}
-
-/// Says that a test cannot run here, past the test runner's capture; in CI it is a failure.
-fn skip(reason: &str) {
-    let ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    assert!(!ci, "{reason}");
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    writeln!(io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
 }

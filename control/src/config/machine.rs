@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{AccessFlags, Group, Pid, User, access};
 
-use super::{Config, Idle, Listen, StoreConfig, Vhost};
+use super::{Config, Idle, Listen, ReturnTraffic, StoreConfig, Vhost};
 use crate::cores;
 use crate::model::{HostName, socket_path_misfit};
 use crate::problem::{Fault, Misfit, Problem, quoted};
@@ -175,6 +175,16 @@ fn judge_store(store: &StoreConfig, faults: &mut Vec<Fault>) {
             format!("{} cannot be written", quoted(&directory.display().to_string())),
             format!("let the user that runs viaduct write there: {what_for}"),
         ));
+    }
+    if let Some(vpp) = &store.networking_vpp
+        && vpp.return_traffic == ReturnTraffic::None
+    {
+        let fault = Fault::new(
+            "store.networking_vpp.return_traffic",
+            "no answer passes unless a rule permits it, and Neutron's users expect answers",
+            "remove the line, unless their groups have rules for both directions",
+        );
+        faults.push(fault.warning());
     }
     let etcd = store.etcd.as_ref().map(|etcd| ("etcd", &etcd.servers));
     let vpp = store.networking_vpp.as_ref().map(|vpp| ("networking_vpp", &vpp.servers));

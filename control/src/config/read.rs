@@ -17,7 +17,7 @@ use super::{
 };
 use crate::cores;
 use crate::fields::{Fields, shown};
-use crate::model::{Devargs, HostName, RANGE_REMEDY, Vid, VlanRanges, parse_range};
+use crate::model::{Devargs, HostName, PhysnetName, RANGE_REMEDY, Vid, VlanRanges, parse_range};
 use crate::problem::{Fault, Misfit, Problem, quoted};
 use crate::text::Text;
 
@@ -67,7 +67,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
             None
         }
     };
-    let store = fields.table("store").map(store::read);
+    let mut store = fields.table("store").map(store::read).unwrap_or_default();
     let control = fields.table("control").map(read_control);
     let workers = fields.table("workers").map(read_workers);
     let vhost = fields.table("vhost").map(read_vhost);
@@ -75,13 +75,17 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
     let fdb = fields.table("fdb").map(read_fdb);
     let acl = fields.table("acl").map(read_acl);
     let metrics = fields.table("metrics").map(metrics::read);
-    let physnets = fields.tables("physnets", read_physnet);
+    let physnets: BTreeMap<PhysnetName, Physnet> = fields.tables("physnets", read_physnet);
     fields.finish();
+    if let Some(vpp) = &mut store.networking_vpp {
+        vpp.physnet_mtus =
+            physnets.iter().map(|(name, physnet)| (name.clone(), physnet.mtu)).collect();
+    }
     // The host's name stands in no other judgement; without one, the rest is still looked at.
     let host = host.or_else(|| "unnamed".parse().ok())?;
     Some(Config {
         host,
-        store: store.unwrap_or_default(),
+        store,
         control: control.unwrap_or_default(),
         workers: workers.unwrap_or_default(),
         vhost: vhost.unwrap_or_default(),

@@ -3,6 +3,7 @@
 //! A directory of files is the default. `[store.etcd]` and `[store.networking_vpp]` each put another
 //! one in its place; there is one store at a time.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::read::path;
 use crate::fields::Fields;
+use crate::model::{PhysnetName, Port};
 use crate::problem::{Misfit, quoted};
 use crate::text::{Text, text_type};
 
@@ -87,6 +89,16 @@ pub struct NetworkingVpp {
     pub return_traffic: ReturnTraffic,
     /// Whether groups are in force. The same as the driver's `enable_security_group`.
     pub security_groups: bool,
+    /// Pairs of queues that each guest may use, at most: the driver cannot say it.
+    #[schemars(range(min = 1, max = 16))]
+    pub queues: u16,
+    /// The MTU of all networks, as the driver always says 1500. Default: what the physnet carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 68, max = 9216))]
+    pub mtu: Option<u16>,
+    /// What each physnet carries, by `[physnets]`; not part of this table.
+    #[serde(skip)]
+    pub physnet_mtus: BTreeMap<PhysnetName, u16>,
 }
 
 /// Which frames pass as answers, beside those that rules permit.
@@ -267,8 +279,11 @@ fn read_networking_vpp(mut fields: Fields<'_>) -> NetworkingVpp {
     let return_traffic =
         fields.choice("return_traffic", &words).unwrap_or(ReturnTraffic::Established);
     let security_groups = fields.flag("security_groups").unwrap_or(true);
+    let queues = fields.number("queues", 1..=Port::QUEUES_MAX.into()).unwrap_or(1);
+    let mtu = fields.number("mtu", 68..=9216);
     fields.finish();
-    NetworkingVpp { servers, return_traffic, security_groups }
+    let physnet_mtus = BTreeMap::new();
+    NetworkingVpp { servers, return_traffic, security_groups, queues, mtu, physnet_mtus }
 }
 
 fn read_servers(fields: &mut Fields<'_>) -> Servers {

@@ -420,3 +420,50 @@ fn commands_read_it_without_looking_at_the_machine() {
     assert_eq!(config.store.directory, Path::new("/nowhere"));
     assert!(Config::load(&file).is_err());
 }
+
+#[test]
+fn the_example_for_openstack_is_one() {
+    let page = include_str!("../../../docs/openstack.md");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    // What is commented out must be good as well.
+    let text = example.expect("there is one").replace("\n# ", "\n");
+    let bed = Bed::new();
+    let file = bed.path().join("viaduct.toml");
+    fs::write(&file, text).expect("the directory can be written");
+    let config = read::from_file(&file, &machine().host, |_, _| {});
+    let errors = config.expect_err("the files of TLS go with https").problems;
+    let said: Vec<_> = errors.iter().map(|problem| (&*problem.field, &*problem.what)).collect();
+    let unused = "is used only with https";
+    assert_eq!(
+        said,
+        [
+            ("store.networking_vpp.ca", unused),
+            ("store.networking_vpp.certificate", unused),
+            ("store.networking_vpp.key", unused),
+        ]
+    );
+    let text = fs::read_to_string(&file).expect("it was written").replace("http:", "https:");
+    fs::write(&file, text).expect("the directory can be written");
+    let config = read::from_file(&file, &machine().host, |_, _| {}).expect("it is good");
+    let vpp = config.store.networking_vpp.expect("it is configured");
+    assert_eq!((vpp.queues, vpp.mtu, vpp.security_groups), (1, Some(1500), true));
+    let physnet = "physnet1".parse().expect("a name");
+    assert_eq!(vpp.physnet_mtus.get(&physnet), Some(&1500));
+}
+
+#[test]
+fn that_no_answer_passes_is_warned_of() {
+    let bed = Bed::new();
+    let text = "control.socket = 'DIR/c'\nvhost.socket_directory = 'DIR'\n[store]\n\
+                cache = 'DIR/cache'\n[store.networking_vpp]\nendpoints = ['http://[::1]:2379']\n";
+    assert_eq!(bed.load(text).expect("it is good").warnings, []);
+    let config = bed.load(&format!("{text}return_traffic = 'none'\n")).expect("it is good");
+    assert_eq!(
+        bed.said(&config.warnings),
+        [
+            ":7: store.networking_vpp.return_traffic: no answer passes unless a rule permits it, and \
+          Neutron's users expect answers; remove the line, unless their groups have rules for both \
+          directions"
+        ]
+    );
+}

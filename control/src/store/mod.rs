@@ -9,6 +9,7 @@ pub mod directory;
 pub mod etcd;
 pub(crate) mod hold;
 mod holder;
+pub mod networking_vpp;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use self::directory::Directory;
 use self::etcd::EtcdStore;
+use self::networking_vpp::Neutron;
 use crate::config::StoreConfig;
 use crate::key::Key;
 use crate::model::{ActualState, HostName, RawValue};
@@ -34,10 +36,11 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 
 /// The store that is configured.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
-    match &config.etcd {
-        Some(etcd) => Ok(Arc::new(EtcdStore::new(etcd.clone()))),
-        None => Ok(Arc::new(Directory::new(&config.directory))),
-    }
+    Ok(match (&config.etcd, &config.networking_vpp) {
+        (Some(etcd), _) => Arc::new(EtcdStore::new(etcd.clone())),
+        (None, Some(settings)) => Arc::new(Neutron::new(settings)?),
+        (None, None) => Arc::new(Directory::new(&config.directory)),
+    })
 }
 
 /// Octets that a value may have. A bound on memory, far above any object.
