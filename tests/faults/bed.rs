@@ -36,7 +36,7 @@ type Reports = BTreeMap<String, Value>;
 fn undisturbed() -> &'static Reports {
     static REPORTS: OnceLock<Reports> = OnceLock::new();
     REPORTS.get_or_init(|| {
-        let mut bed = Bed::set_up(1, |builder| builder);
+        let mut bed = Bed::set_up(1, 1, |builder| builder);
         eventually("all is reported", SOON, || {
             let reports = bed.reports();
             let status = |name: &str| reports.get(&format!("ports/{}", uuid(name)));
@@ -62,14 +62,21 @@ impl Bed {
     #[track_caller]
     pub fn start(members: usize) -> Bed {
         undisturbed();
-        Bed::set_up(members, |builder| builder)
+        Bed::set_up(members, 1, |builder| builder)
+    }
+
+    /// The same, with a switch that knows all members.
+    #[track_caller]
+    pub fn knowing_all(members: usize) -> Bed {
+        undisturbed();
+        Bed::set_up(members, members, |builder| builder)
     }
 
     /// The same with one member, and a switch with a clock that can be set.
     #[track_caller]
     pub fn with_own_clock() -> Bed {
         undisturbed();
-        let bed = Bed::set_up(1, |builder| {
+        let bed = Bed::set_up(1, 1, |builder| {
             let clock = builder.folder().join("clock");
             fs::write(&clock, "+0").expect("the folder is ours");
             let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
@@ -92,7 +99,7 @@ impl Bed {
         bed
     }
 
-    fn set_up(members: usize, with: impl FnOnce(Builder) -> Builder) -> Bed {
+    fn set_up(members: usize, known: usize, with: impl FnOnce(Builder) -> Builder) -> Bed {
         static BEDS: AtomicU32 = AtomicU32::new(0);
         let number = BEDS.fetch_add(1, Ordering::Relaxed);
         let interface = |end: &str| format!("vf{}-{number}{end}", std::process::id());
@@ -106,7 +113,7 @@ impl Bed {
             (values::at_port(name), values::end(name, &device, &mac, &ip))
         };
         let ends = [end("left", 0, LEFT), end("right", 1, RIGHT)];
-        let builder = Daemon::builder().etcd(&etcd.endpoints()[members - 1..]);
+        let builder = Daemon::builder().etcd(&etcd.endpoints()[members - known..]);
         let clock = builder.folder().join("clock");
         let builder = builder.set("store.etcd.lease_seconds", "5");
         let builder = with(builder.set("store.etcd.timeout_ms", "1000"));
@@ -253,9 +260,12 @@ impl Bed {
         let folder = self.switch.folder().display().to_string();
         let of = |found: Found| {
             let key = found.key.strip_prefix(&prefix)?.to_owned();
+            if key == "alive" {
+                return None;
+            }
             let text = found.value.replace(&folder, "DIR");
             let mut value: Value = serde_json::from_str(&text).expect("reports are JSON");
-            for varying in ["since", "pid", "device"] {
+            for varying in ["since", "device"] {
                 value.as_object_mut()?.remove(varying);
             }
             Some((key, value))

