@@ -47,7 +47,7 @@ Examples:
     about = "A userspace virtual switch for hypervisors",
     after_help = "Exit status:
   0  done
-  1  it could not be done, or `check` has found errors
+  1  it could not be done, `check` has found errors, or `setup` what is still lacking
   2  the command line or the configuration is wrong; nothing was done
 
 Examples:
@@ -70,6 +70,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run the switch until SIGTERM or SIGINT
     Run(RunArguments),
+    /// Prepare this host for the switch, and tell what it lacks
+    Setup(SetupArguments),
     /// Show what the running switch does
     Show(ShowArguments),
     /// Explain in words what may enter and leave a port
@@ -96,6 +98,12 @@ pub enum Command {
     Store(StoreCommand),
     /// Tell all that is wrong with a configuration and a store, without a daemon
     Check(CheckArguments),
+    /// Write man pages and shell completions into a directory
+    #[command(hide = true)]
+    Generate {
+        /// Where `man/` and `completions/` are made.
+        directory: PathBuf,
+    },
 }
 
 /// `viaduct run`.
@@ -115,6 +123,33 @@ pub struct RunArguments {
     /// several of these with commas between
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = super::run::log_filter)]
     pub log: String,
+}
+
+/// `viaduct setup`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Done at once, as root: huge pages, modules of the kernel, PCI devices given to vfio-pci, the user and
+its groups, directories. Told: parameters of the kernel, which take a boot, and what a program had
+better not decide. What is right is left alone.
+
+STATE is ok, done (it was lacking), lacking (setup can do it), boot (by parameters of the kernel) or
+hand. The exit status is 1 while anything is lacking.
+
+Examples:
+  viaduct setup --dry-run
+  viaduct setup
+  viaduct setup --dry-run --json | jq -r '.[].kernel_parameters[]?'"
+)]
+pub struct SetupArguments {
+    /// Tell what is lacking, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration of this machine
+    #[arg(long, value_name = "FILE", default_value = Config::PATH)]
+    pub config: PathBuf,
 }
 
 /// How the log is written.
