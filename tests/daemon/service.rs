@@ -86,6 +86,17 @@ fn it_is_ready_when_desired_state_is_in_force_and_says_how_it_is_until_it_ends()
 }
 
 #[test]
+fn a_store_that_does_not_answer_keeps_no_service_from_being_ready() {
+    // The port of the discard service, where nobody listens.
+    let builder = Daemon::builder().etcd(&["http://127.0.0.1:9".to_owned()]);
+    let (systemd, builder) = Systemd::of(builder);
+    let _switch = builder.start();
+    let before = systemd.wait("READY=1");
+    let last = before.last().expect("a status");
+    assert!(last.starts_with("STATUS=the store is away"), "{before:?}");
+}
+
+#[test]
 fn a_worker_that_hangs_stops_the_feeding_of_the_watchdog() {
     if !geteuid().is_root() {
         return skip("stopping one thread of another process needs root");
