@@ -61,15 +61,25 @@ fn set_hugepages(pages: u64) -> Result<(), String> {
     }
 }
 
-/// Gives a device to vfio-pci, as the kernel's Documentation/ABI/testing/sysfs-bus-pci says.
+/// Gives a device to vfio-pci, as the kernel's Documentation/ABI/testing/sysfs-bus-pci says; back to
+/// its own driver if vfio-pci does not take it.
 fn bind(address: &str) -> Result<(), String> {
     let device = Path::new(PCI).join(address);
-    fs::write(device.join("driver_override"), "vfio-pci").map_err(failed("choosing vfio-pci"))?;
+    let choose = |driver: &str| fs::write(device.join("driver_override"), driver);
+    let probe = || fs::write("/sys/bus/pci/drivers_probe", address);
+    choose("vfio-pci").map_err(failed("choosing vfio-pci"))?;
     if device.join("driver").exists() {
         fs::write(device.join("driver/unbind"), address)
             .map_err(failed("taking its driver away"))?;
     }
-    fs::write("/sys/bus/pci/drivers_probe", address).map_err(failed("giving it to vfio-pci"))
+    let probed = probe();
+    if fs::read_link(device.join("driver")).is_ok_and(|driver| driver.ends_with("vfio-pci")) {
+        return Ok(());
+    }
+    // An empty line chooses none. Nothing better can be done should this fail as well.
+    let _ = choose("\n").and_then(|()| probe());
+    let why = probed.err().map(|error| format!(" ({error})")).unwrap_or_default();
+    Err(format!("vfio-pci did not take it{why}: the kernel's log says why"))
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {

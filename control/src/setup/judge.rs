@@ -133,20 +133,27 @@ fn cores(config: &Config, host: &Host) -> Need {
 }
 
 fn iommu(host: &Host) -> Need {
-    let part = "IOMMU";
+    let part = "IOMMU".to_owned();
+    match iommu_lack(host) {
+        None => well(part, "the kernel uses it"),
+        lack => Need { part, found: "the kernel does not use one".to_owned(), lack },
+    }
+}
+
+/// Why devices cannot be given to processes, as without an IOMMU they could reach all memory.
+fn iommu_lack(host: &Host) -> Option<Lack> {
     if host.iommu {
-        return well(part, "the kernel uses it");
+        return None;
     }
     let mut parameters = BTreeSet::from(["iommu=pt".to_owned()]);
     if host.intel {
         parameters.insert("intel_iommu=on".to_owned());
     }
     if parameters.iter().all(|parameter| host.parameters.contains(parameter)) {
-        let words = "switch it on in the firmware: VT-d, or AMD-Vi";
-        return lacks(part, "the kernel finds none", words, Remedy::Hand);
+        let words = "switch it on in the firmware: VT-d, or AMD-Vi".to_owned();
+        return Some(Lack { words, remedy: Remedy::Hand });
     }
-    let words = boot_words(&parameters);
-    lacks(part, "the kernel does not use one", words, Remedy::Boot(parameters))
+    Some(Lack { words: boot_words(&parameters), remedy: Remedy::Boot(parameters) })
 }
 
 fn boot_words(parameters: &BTreeSet<String>) -> String {
@@ -189,6 +196,11 @@ fn device(address: &str, host: &Host) -> Need {
                 Some(driver) => format!("{driver} has it"),
                 None => "no driver has it".to_owned(),
             };
+            if let Some(Lack { words, remedy }) = iommu_lack(host) {
+                // Its driver keeps it until vfio-pci can have it.
+                let found = format!("{found}, as vfio-pci needs the IOMMU");
+                return lacks(part, found, words, remedy);
+            }
             let words = format!("give it to vfio-pci: driverctl set-override {address} vfio-pci");
             return lacks(part, found, words, Remedy::Now(Action::Bind(address.to_owned())));
         }

@@ -177,7 +177,19 @@ fn an_iommu_is_switched_on_in_the_kernel_or_the_firmware() {
     });
     assert!(words.contains("firmware"), "{words}");
 
-    // Who has no PCI device needs none of it.
+    // Without one, a device stays with its driver.
+    let (config, mut host) = (config(), host());
+    host.iommu = false;
+    device_of(&mut host).driver = Some("iavf".to_owned());
+    let lacking = lacking(&config, &host);
+    let (part, found, lack) = &lacking[1];
+    assert_eq!((&**part, lacking.len()), ("device 0000:01:10.0", 2));
+    assert_eq!(found, "iavf has it, as vfio-pci needs the IOMMU");
+    assert_eq!(*lack, lacking[0].2);
+}
+
+#[test]
+fn who_has_no_device_needs_no_iommu() {
     let (mut config, mut host) = (config(), host());
     config.physnets.clear();
     host.iommu = false;
