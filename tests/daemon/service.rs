@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use nix::unistd::geteuid;
 use serde_json::json;
 
+use crate::SilentGuest;
 use crate::common::daemon::{Builder, Daemon, SOON, guest_port, network_key, port_key};
-use crate::{SilentGuest, skip};
+use crate::common::skip;
 
 /// The time after which the watchdog of these tests would bite. It is fed four times in it.
 const LIMIT: Duration = Duration::from_secs(1);
