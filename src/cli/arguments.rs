@@ -5,6 +5,7 @@
 
 mod groups;
 mod judge;
+mod setup;
 mod store;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub use self::groups::{
     ReturnTraffic, RuleAction,
 };
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
+pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
 
 /// What the options are headed by that most people need not give.
@@ -123,33 +125,6 @@ pub struct RunArguments {
     /// several of these with commas between
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = super::run::log_filter)]
     pub log: String,
-}
-
-/// `viaduct setup`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Done at once, as root: huge pages, modules of the kernel, PCI devices given to vfio-pci, the user and
-its groups, directories. Told: parameters of the kernel, which take a boot, and what a program had
-better not decide. What is right is left alone.
-
-STATE is ok, done (it was lacking), lacking (setup can do it), boot (by parameters of the kernel) or
-hand. The exit status is 1 while anything is lacking.
-
-Examples:
-  viaduct setup --dry-run
-  viaduct setup
-  viaduct setup --dry-run --json | jq -r '.[].kernel_parameters[]?'"
-)]
-pub struct SetupArguments {
-    /// Tell what is lacking, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// The configuration of this machine
-    #[arg(long, value_name = "FILE", default_value = Config::PATH)]
-    pub config: PathBuf,
 }
 
 /// How the log is written.
