@@ -28,6 +28,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use crate::balance;
+use crate::notify::Heart;
 pub(crate) use load::Load;
 
 /// How often the control thread looks whether workers have done what it asked.
@@ -242,6 +243,12 @@ impl Crew {
     /// Each worker's core, counters and receive queues.
     pub(crate) fn workers(&self) -> impl Iterator<Item = (u32, &WorkerCounters, &[Assigned])> {
         self.members.iter().map(|member| (member.core, &*member.counters, &*member.queues))
+    }
+
+    /// What shows that the workers live.
+    pub(crate) fn hearts(&self) -> Vec<Heart> {
+        let heart = |it: &Member| Heart { core: it.core, counters: Arc::clone(&it.counters) };
+        self.members.iter().map(heart).collect()
     }
 
     /// Stops the workers. They drop their queues.

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::Config;
+use crate::cores;
 use crate::metrics::{self, Figures, Metrics, Scrape};
 use crate::model::ActualState;
+use crate::notify::Notify;
 use crate::problem::Problem;
 use crate::reports::{Reports, Standing};
 use crate::show::view::{AcceptView, ErrorView, SourceView, StoreView, Summary};
@@ -53,6 +56,7 @@ pub enum DaemonError {
 pub fn run(config: Config) -> Result<(), DaemonError> {
     let system = |doing| move |source| DaemonError::System { doing, source };
     leave_worker_cores(&config.workers.cores);
+    lock_memory();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -81,6 +85,7 @@ struct Daemon {
     /// What should be reported, once it is known what should be in force.
     state: Option<ActualState>,
     changed: Option<Instant>,
+    notify: Notify,
 }
 
 struct Ends {
@@ -108,6 +113,7 @@ impl Daemon {
         let reports = Reports::begin(Arc::clone(&store), &config.host).await?;
         let cores = config.workers.cores.clone();
         let switch = Switch::start(config).await?;
+        let notify = Notify::begin(switch.hearts());
         let config = switch.config();
         let hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
         tracing::info!(
@@ -126,6 +132,7 @@ impl Daemon {
             news: News::default(),
             state: None,
             changed: None,
+            notify,
         })
     }
 
@@ -188,6 +195,7 @@ impl Daemon {
     async fn tick(&mut self) {
         self.switch.tick().await;
         self.report();
+        self.notify.tell(self.state.as_ref(), self.news.away);
     }
 
     fn report(&mut self) {
@@ -321,6 +329,7 @@ impl Daemon {
 
     async fn stop(self) {
         tracing::info!("stopping");
+        self.notify.stopping();
         self.switch.stop().await;
         self.reports.withdraw().await;
     }
@@ -344,19 +353,33 @@ fn new_problems<'a>(
 }
 
 /// Keeps this thread, and all that it starts but the workers, off the workers' cores, if there are
-/// others.
-fn leave_worker_cores(cores: &[u32]) {
+/// others; and off cores that the kernel keeps for somebody else, if there are any more.
+fn leave_worker_cores(workers: &[u32]) {
     let me = Pid::from_raw(0);
     let Ok(allowed) = sched_getaffinity(me) else { return };
-    let mut rest = CpuSet::new();
-    let mut any = false;
-    for cpu in 0..CpuSet::count() {
-        let worker = u32::try_from(cpu).is_ok_and(|cpu| cores.contains(&cpu));
-        if allowed.is_set(cpu).unwrap_or(false) && !worker {
-            any |= rest.set(cpu).is_ok();
-        }
-    }
-    if any && let Err(errno) = sched_setaffinity(me, &rest) {
+    let free = |cpu: &u32| allowed.is_set(*cpu as usize).unwrap_or(false) && !workers.contains(cpu);
+    let free: BTreeSet<u32> = (0..CpuSet::count() as u32).filter(free).collect();
+    let isolated = cores::isolated();
+    let ordinary: BTreeSet<u32> = free.difference(&isolated).copied().collect();
+    let chosen = if ordinary.is_empty() { free } else { ordinary };
+    let mut set = CpuSet::new();
+    let any = chosen.iter().filter(|cpu| set.set(**cpu as usize).is_ok()).count() > 0;
+    if any && let Err(errno) = sched_setaffinity(me, &set) {
         tracing::warn!("keeping the control thread off the workers' cores: {}", errno.desc());
+    }
+}
+
+/// Keeps the program in memory, and of the guests' what it has touched: a worker that waits for a page
+/// to be read from a disk keeps all its ports waiting.
+fn lock_memory() {
+    // Pages are locked when they are first used: DPDK reserves far more addresses than it uses.
+    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    if let Err(errno) = mlockall(flags) {
+        tracing::warn!(
+            "the memory is not locked ({}): raise the limit (LimitMEMLOCK=infinity in the unit, \
+             `ulimit -l unlimited` in a shell)",
+            errno.desc()
+        );
     }
 }

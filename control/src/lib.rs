@@ -9,9 +9,10 @@
 //! config  what the machine is: one TOML file            key     where each object stands
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`
-//! metrics figures over HTTP
+//! metrics figures over HTTP                            notify  what systemd is told
 //! reports actual state on its way to the store
 //! edit    what the commands do to a store               check   the same judgement without a daemon
+//! setup   what a host lacks before a switch can run there
 //! frame   a frame as one line, for who asks what would become of it
 //! show    what can be shown of a running daemon, and the socket that it is asked by
 //! ```
@@ -38,10 +39,12 @@ mod guest;
 pub mod key;
 mod metrics;
 pub mod model;
+mod notify;
 mod numbers;
 pub mod problem;
 mod reports;
 pub mod schema;
+pub mod setup;
 pub mod show;
 pub mod store;
 mod switch;

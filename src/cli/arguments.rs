@@ -5,6 +5,7 @@
 
 mod groups;
 mod judge;
+mod setup;
 mod store;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub use self::groups::{
     ReturnTraffic, RuleAction,
 };
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
+pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
 
 /// What the options are headed by that most people need not give.
@@ -47,7 +49,7 @@ Examples:
     about = "A userspace virtual switch for hypervisors",
     after_help = "Exit status:
   0  done
-  1  it could not be done, or `check` has found errors
+  1  it could not be done, `check` has found errors, or `setup` what is still lacking
   2  the command line or the configuration is wrong; nothing was done
 
 Examples:
@@ -70,6 +72,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run the switch until SIGTERM or SIGINT
     Run(RunArguments),
+    /// Prepare this host for the switch, and tell what it lacks
+    Setup(SetupArguments),
     /// Show what the running switch does
     Show(ShowArguments),
     /// Explain in words what may enter and leave a port
@@ -96,6 +100,12 @@ pub enum Command {
     Store(StoreCommand),
     /// Tell all that is wrong with a configuration and a store, without a daemon
     Check(CheckArguments),
+    /// Write man pages and shell completions into a directory
+    #[command(hide = true)]
+    Generate {
+        /// Where `man/` and `completions/` are made.
+        directory: PathBuf,
+    },
 }
 
 /// `viaduct run`.

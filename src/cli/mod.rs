@@ -7,11 +7,13 @@ mod arguments;
 mod check;
 mod edit;
 mod failure;
+mod generate;
 mod groups;
 mod judge;
 mod pick;
 mod place;
 mod run;
+mod setup;
 mod show;
 mod store;
 #[cfg(test)]
@@ -30,7 +32,7 @@ use self::failure::Failure;
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// It could not be done, or `check` has found errors.
+    /// It could not be done, or `check` has found errors, or `setup` something that is lacking.
     Failed = 1,
     /// The command line or the configuration is wrong; nothing was done.
     Wrong = 2,
@@ -62,6 +64,8 @@ pub fn main(
 fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Setup(arguments) => setup::setup(arguments, out),
+        Command::Generate { directory } => generate::generate(directory),
         Command::Show(arguments) => show::show(arguments, out),
         Command::Explain(arguments) => judge::explain(arguments, out),
         Command::TestFrame(arguments) => judge::test_frame(arguments, out),

@@ -12,6 +12,7 @@ mod life;
 mod metrics;
 mod objects;
 mod security;
+mod service;
 mod sockets;
 mod spoofing;
 mod taps;

@@ -33,7 +33,7 @@ impl Machine {
         let list = std::fs::read_to_string(ONLINE).map_err(|error| {
             Problem::whole(ONLINE, format!("cannot be read: {error}"), "mount sysfs at /sys")
         })?;
-        let online = parse_cpus(list.trim()).ok_or_else(|| {
+        let online = cores::parse_cpus(list.trim()).ok_or_else(|| {
             Problem::whole(
                 ONLINE,
                 format!("{} is not a list of CPUs", quoted(&list)),
@@ -237,34 +237,8 @@ pub(super) fn host_name() -> Result<Result<HostName, Misfit>, Problem> {
     Ok(name.trim_end().parse())
 }
 
-/// Reads the kernel's form of a set of CPUs: `0-3,8`.
-fn parse_cpus(list: &str) -> Option<BTreeSet<u32>> {
-    let mut cpus = BTreeSet::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        // The bound keeps nonsense from filling the memory; CPU_SETSIZE is 1024.
-        if first > last || last > 65_535 {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
-}
-
 fn print_cpus(cpus: &BTreeSet<u32>) -> String {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for &cpu in cpus {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => runs.push((cpu, cpu)),
-        }
-    }
-    let run = |&(first, last): &(u32, u32)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    let runs: Vec<String> = runs.iter().map(run).collect();
-    if runs.is_empty() { "no CPU".to_owned() } else { format!("CPUs {}", runs.join(",")) }
+    if cpus.is_empty() { "no CPU".to_owned() } else { format!("CPUs {}", cores::print_list(cpus)) }
 }
 
 #[cfg(test)]
@@ -276,10 +250,10 @@ mod tests {
         for (list, printed) in
             [("0", "CPUs 0"), ("0-3", "CPUs 0-3"), ("0-1,4,6-7", "CPUs 0-1,4,6-7")]
         {
-            assert_eq!(print_cpus(&parse_cpus(list).expect(list)), printed);
+            assert_eq!(print_cpus(&cores::parse_cpus(list).expect(list)), printed);
         }
         for bad in ["", "x", "3-1", "0-99999999"] {
-            assert_eq!(parse_cpus(bad), None, "{bad}");
+            assert_eq!(cores::parse_cpus(bad), None, "{bad}");
         }
         assert_eq!(print_cpus(&BTreeSet::new()), "no CPU");
     }

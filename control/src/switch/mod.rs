@@ -32,6 +32,7 @@ use crate::crew::{Crew, CrewError, Pins};
 use crate::early::EarlySockets;
 use crate::filters::Filters;
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
+use crate::notify::Heart;
 use crate::numbers::Numbers;
 use ports::LivePort;
 use uplinks::Uplink;
@@ -133,6 +134,11 @@ impl Switch {
     /// The machine's configuration.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What shows that the workers live.
+    pub(crate) fn hearts(&self) -> Vec<Heart> {
+        self.crew.hearts()
     }
 
     /// What is in force.
