@@ -247,7 +247,9 @@ impl Bed {
             reports = self.reports();
         }
         assert_eq!(reports, *expected);
-        assert!(self.reported("alive").is_some_and(|alive| alive.lease != 0), "it is alive");
+        eventually("it is alive", SOON, || {
+            self.reported("alive").is_some_and(|alive| alive.lease != 0)
+        });
         eventually("no problem is left", SOON, || self.problems().is_empty());
         self.end_of_stream();
         self.switch.stop();
