@@ -45,6 +45,7 @@ fn etcd_is_away_for_longer_than_the_lease() {
     bed.etcd.kill(0);
     bed.says("does not answer");
     // What is in force can be seen, and guests that come are served.
+    assert_eq!(bed.switch.show("store")["away"], true);
     let late = bed.guest("late");
     eventually("the guest is served", SOON, || {
         bed.switch.show_port("ports", "late")["status"] == "ready"

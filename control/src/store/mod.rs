@@ -111,6 +111,8 @@ pub struct Listing {
     pub problems: Vec<Problem>,
     /// That a store which many hosts share holds no desired value at all, of whatever host.
     pub void: bool,
+    /// That the store cannot be read at present; what is here was read before. Why, is a problem.
+    pub away: bool,
 }
 
 /// The desired values as they change. Changes in quick succession are seen as one.

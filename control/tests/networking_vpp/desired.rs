@@ -45,9 +45,7 @@ async fn what_a_neutron_wrote_is_in_force() {
     let follow = bed.follow().await;
     let desired = follow.desired();
 
-    // The DHCP port is a tap, and is looked at below.
-    let refused: Vec<_> = desired.problems.keys().map(Key::to_string).collect();
-    assert!(refused.iter().all(|key| key.ends_with(DHCP)), "{:#?}", desired.problems);
+    assert!(desired.problems.is_empty(), "{:#?}", desired.problems);
     assert!(desired.warnings.is_empty(), "all groups are there: {:#?}", desired.warnings);
     let port = |uuid: &str| &desired.ports[&uuid.parse::<PortUuid>().expect("a UUID")];
     let segment = |uuid: &str| &desired.networks[&port(uuid).network].segment;
@@ -110,6 +108,9 @@ async fn a_dhcp_port_is_a_tap() {
         value["bridge"],
         serde_json::json!({"name": "br-8e991f77-de", "member": "tap8e991f77-de"})
     );
+    let port = &follow.desired().ports[&DHCP.parse::<PortUuid>().expect("a UUID")];
+    assert_eq!(port.attachment.kind(), "tap");
+    assert!(!port.port_security, "its frames are the cloud's own");
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub(super) struct Scanner {
     revision: u64,
     files: BTreeMap<Key, Known>,
     problems: Vec<Problem>,
+    /// Whether the store itself could not be read at the last look.
+    away: bool,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,7 @@ struct Look<'a> {
 
 impl Scanner {
     pub fn new(root: PathBuf) -> Scanner {
-        Scanner { root, revision: 0, files: BTreeMap::new(), problems: Vec::new() }
+        Scanner { root, revision: 0, files: BTreeMap::new(), problems: Vec::new(), away: false }
     }
 
     /// A scanner that found this before; all files will be read again.
@@ -91,6 +93,7 @@ impl Scanner {
             revision: listing.revision,
             files: listing.values.iter().map(|(key, value)| (key.clone(), known(value))).collect(),
             problems: listing.problems.clone(),
+            away: listing.away,
         }
     }
 
@@ -106,6 +109,7 @@ impl Scanner {
             problems: self.problems.clone(),
             // It belongs to this host alone: one that was made empty is the wish that nothing be.
             void: false,
+            away: self.away,
         }
     }
 
@@ -147,6 +151,7 @@ impl Scanner {
         let changed = !values(&look.new) || look.problems != self.problems;
         self.files = look.new;
         self.problems = look.problems;
+        self.away = false;
         self.revision += u64::from(changed);
         Ok(changed)
     }
@@ -157,6 +162,7 @@ impl Scanner {
         problem.what.push_str("; what was read last stays in force");
         let problems = vec![problem];
         let news = self.problems != problems;
+        self.away = true;
         self.problems = problems;
         self.revision += u64::from(news);
         news

@@ -50,7 +50,7 @@ pub(crate) struct News {
     pub listing: Option<Arc<Listing>>,
     /// Where that is from.
     pub source: Source,
-    /// Whether the store cannot be read at present.
+    /// Whether the store cannot be read at present. Why, is among the problems, here or there.
     pub away: bool,
     /// What is wrong with the store as such.
     pub problems: Vec<Problem>,
@@ -257,7 +257,8 @@ impl Follower {
         let wiped = self.wiped.problem(&self.store.location());
         let problems = self.outage.iter().chain(&wiped).chain(&self.cache_problem);
         self.news.problems = problems.cloned().collect();
-        self.news.away = self.outage.is_some();
+        let unread = self.news.listing.as_ref().is_some_and(|listing| listing.away);
+        self.news.away = unread || self.outage.is_some();
         self.news.held = self.wiped.keys().cloned().collect();
         self.sender.send_replace(self.news.clone());
     }

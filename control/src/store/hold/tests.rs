@@ -166,6 +166,9 @@ async fn a_store_that_goes_and_comes_changes_nothing() {
     let news = until(&mut hold, |news| news.listing.is_some()).await;
     assert_eq!((told(&news), news.source, news.readings), (of(&[(NET, "1")]), Source::Store, 1));
 
+    // It may say so itself, too.
+    bed.store.say(Listing { away: true, ..listing(&[(NET, "1")]) });
+    until(&mut hold, |news| news.away && news.source == Source::Store).await;
     bed.store.leave();
     let news = until(&mut hold, |news| news.away).await;
     assert_eq!(told(&news), of(&[(NET, "1")]), "what was read stays");

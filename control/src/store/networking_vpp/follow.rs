@@ -200,6 +200,7 @@ impl Follower {
         let found = self.translator.translate(&self.mirror, Some(&self.host));
         // One outage is one problem, whichever watch found it first.
         let outage = self.outages.iter().flatten().next().cloned();
+        let away = outage.is_some();
         let problems: Vec<Problem> = outage.into_iter().chain(found.problems).collect();
         self.desired.send_if_modified(|ports| {
             let changed = ports.as_ref() != Some(&found.ports);
@@ -207,7 +208,7 @@ impl Follower {
             changed
         });
         let revision = self.listing.revision;
-        let now = Listing { revision, values: found.values, problems, void };
+        let now = Listing { revision, values: found.values, problems, void, away };
         if now == *self.listing {
             return false;
         }

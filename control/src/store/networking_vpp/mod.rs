@@ -113,7 +113,8 @@ impl Store for Neutron {
             }
             let found = Translator::new(self.settings.clone()).translate(&mirror, None);
             let void = mirror.values().next().is_none();
-            Ok(Listing { revision: 1, values: found.values, problems: found.problems, void })
+            let (values, problems) = (found.values, found.problems);
+            Ok(Listing { revision: 1, values, problems, void, away: false })
         })
     }
 

@@ -304,7 +304,8 @@ impl Engine {
             return;
         }
         self.revision += 1;
-        let listing = Listing { revision: self.revision, values, problems, void };
+        let away = self.outage.is_some();
+        let listing = Listing { revision: self.revision, values, problems, void, away };
         self.sender.send_replace(Arc::new(listing));
     }
 }
