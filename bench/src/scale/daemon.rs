@@ -184,8 +184,12 @@ impl Daemon {
         let (_, stat) = self.process_files()?;
         // What comes before may have blanks in it: the program's name in parentheses.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok()).sum();
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|it| it.parse::<u64>().ok())
+            .sum();
         // USER_HZ is 100 wherever Linux runs.
         Ok(ticks as f64 / 100.0)
     }

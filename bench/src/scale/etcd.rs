@@ -50,8 +50,7 @@ impl Etcd {
         let data = tempfile::Builder::new().prefix("viaduct-scale-etcd-").tempdir_in(place());
         let data = data.context("a directory for etcd")?;
         let (client, peer) = (free_address()?, free_address()?);
-        let mut etcd =
-            Etcd { child: None, client, peer, data, log: directory.join("etcd.log") };
+        let mut etcd = Etcd { child: None, client, peer, data, log: directory.join("etcd.log") };
         etcd.restart().await?;
         Ok(etcd)
     }

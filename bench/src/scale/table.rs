@@ -104,11 +104,7 @@ fn seconds(time: Duration) -> String {
 }
 
 fn octets(octets: f64) -> String {
-    if octets < 1e6 {
-        format!("{:.1} kB", octets / 1e3)
-    } else {
-        format!("{:.1} MB", octets / 1e6)
-    }
+    if octets < 1e6 { format!("{:.1} kB", octets / 1e3) } else { format!("{:.1} MB", octets / 1e6) }
 }
 
 fn percent(share: f64) -> String {
