@@ -257,6 +257,8 @@ impl Bed {
         let number = self.last_port();
         let address = desired::address(number, turn);
         let value = desired::port(&self.size, number, &address);
+        // Twice, as a watch can go on from the very revision to which all is compacted.
+        self.put(desired::port_key(number), &value).await?;
         self.put(desired::port_key(number), &value).await?;
         self.etcd.compact().await?;
         let before = self.etcd.figures()?.sent;
