@@ -2,7 +2,7 @@
 //!
 //! [`Switch::apply`] takes desired state and applies the difference to what is there. Its order is
 //! always safe: what goes is unpublished, then its queues are taken from the workers, then it is
-//! closed; what comes is opened, its queues are given to workers, then it is published. What did
+//! closed; what comes is opened and published, then its queues are given to workers. What did
 //! not change is not touched.
 
 mod acl;
@@ -125,9 +125,8 @@ impl Switch {
         };
         switch.add_uplinks();
         switch.crew.keep(switch.pins()).await;
-        switch.open_waiting().await;
         // Frames that come in before there is any network are told from those of a port that is down.
-        switch.publish().await;
+        switch.open_and_publish(true).await;
         Ok(switch)
     }
 
@@ -173,8 +172,7 @@ impl Switch {
             self.domain_numbers.give_back(domain.index());
         }
         self.crew.keep(self.pins()).await;
-        self.open_waiting().await;
-        self.publish().await;
+        self.open_and_publish(true).await;
     }
 
     /// Compiles the rules of desired state, beside this thread, which has guests to serve.
@@ -195,9 +193,7 @@ impl Switch {
         self.close_removed().await;
         self.update_early().await;
         self.attach_late_queues().await;
-        if self.open_waiting().await {
-            self.publish().await;
-        }
+        self.open_and_publish(false).await;
         self.crew.observe(cycles(), self.clock.rate());
         if self.swept.elapsed() >= SWEEP {
             self.swept = Instant::now();

@@ -137,9 +137,24 @@ impl Switch {
         }
     }
 
-    /// Opens whatever waits for it and whose time has come. Returns whether anything was opened.
-    pub(super) async fn open_waiting(&mut self) -> bool {
+    /// Opens whatever waits for it and whose time has come, and publishes: if anything was opened, or
+    /// in any case. Only then do workers take frames from what was opened: a guest may have some in its
+    /// rings already, which would be dropped as those of a port that is not there.
+    pub(super) async fn open_and_publish(&mut self, in_any_case: bool) {
+        let (any, rxqs) = self.open_waiting().await;
+        if any || in_any_case {
+            self.publish().await;
+        }
+        for rxq in rxqs {
+            self.crew.attach(rxq).await;
+        }
+    }
+
+    /// Opens whatever waits for it. Returns whether anything was opened, and the queues of it that no
+    /// worker polls yet.
+    async fn open_waiting(&mut self) -> (bool, Vec<Rxq>) {
         let mut any = self.open_uplinks().await;
+        let mut opened = Vec::new();
         let due = |live: &LivePort| match &live.link {
             Link::Waiting { again, .. } => *again <= Instant::now(),
             _ => false,
@@ -156,9 +171,7 @@ impl Switch {
             let link = match self.open(uuid, id, port, early) {
                 Ok((link, rxqs)) => {
                     tracing::info!(port = %uuid, kind = port.attachment.kind(), "opened the port");
-                    for rxq in rxqs {
-                        self.crew.attach(rxq).await;
-                    }
+                    opened.extend(rxqs);
                     self.attached.ports.insert(uuid, id);
                     any = true;
                     link
@@ -175,7 +188,7 @@ impl Switch {
                 live.link = link;
             }
         }
-        any
+        (any, opened)
     }
 
     /// Closes tap ports whose interface somebody has removed; they are opened again in their turn.
