@@ -37,11 +37,13 @@ impl Idle {
         Self { policy, empty_polls: 0, next: FIRST_REST }
     }
 
-    /// Asks the kernel to end this thread's sleeps on time, not up to 50 µs late.
-    pub fn sharpen_timer(&self) {
+    /// Makes the calling worker's thread one that rests: its sleeps end on time, not up to 50 µs late,
+    /// and it is patient with workers that the kernel has put aside, as their cores are shared too.
+    pub fn prepare_thread(&self) {
         if self.policy != IdlePolicy::Poll {
             // Without it sleeps are longer than asked for, which is no reason to fail.
             let _ = nix::sys::prctl::set_timerslack(1);
+            vhost::share_core();
         }
     }
 

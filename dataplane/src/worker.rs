@@ -123,7 +123,7 @@ impl Worker {
     /// Polls until `stop` is set.
     pub fn run(mut self, idle: IdlePolicy, stop: &AtomicBool) {
         let mut idle = Idle::new(idle);
-        idle.sharpen_timer();
+        idle.prepare_thread();
         while !stop.load(Ordering::Relaxed) {
             let frames = self.poll();
             if idle.after_poll(frames) {

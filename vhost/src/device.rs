@@ -23,10 +23,6 @@ use crate::rarp;
 use crate::spread::Spread;
 use crate::vring::{RingCounters, RingPosition, Violation, Vring, count};
 
-/// How often a worker looks at a ring that another thread holds before it drops the frames meant
-/// for it. A burst takes a few microseconds; this is some tens.
-const BUSY_TRIES: u32 = 2000;
-
 /// A guest's network device. See the [module's head](self).
 #[derive(Debug)]
 pub struct Device {
@@ -159,7 +155,7 @@ impl Device {
     fn send_to(&self, pair: usize, frames: Frames<'_>, staged: &[Staged]) -> Option<Sent> {
         let queue = 2 * pair;
         let ring = &self.rings[queue];
-        let Some(mut guard) = ring.vring.lock_bounded(BUSY_TRIES) else {
+        let Some(mut guard) = ring.vring.lock_bounded() else {
             return Some(Sent { busy: staged.len() as u64, ..Sent::default() });
         };
         let vring = guard.as_mut().filter(|vring| vring.is_enabled())?;

@@ -37,7 +37,7 @@ pub use burst::{
 };
 pub use copy::prefetch;
 pub use device::{Device, PAIRS_MAX, QueueStatistics, RingViolation, RxQueue};
-pub use lock::{SpinGuard, SpinLock};
+pub use lock::{SpinGuard, SpinLock, share_core};
 pub use memory::{GuestMemory, MemoryError, RegionSpec};
 pub use offload::{Completion, NicOffload, Offload, Offloads, Part};
 pub use vring::{

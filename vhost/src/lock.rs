@@ -1,18 +1,45 @@
 //! The lock around each ring: one atomic exchange to take, one store to give back.
 //!
 //! Workers take it once per burst with [`SpinLock::try_lock`] (receive) or
-//! [`SpinLock::lock_bounded`] (send) and never wait in the kernel. The control thread uses
-//! [`SpinLock::lock`], which gives its core away between tries: on a small machine the worker that
-//! holds the lock may need that very core to finish its burst.
+//! [`SpinLock::lock_bounded`] (send) and, on cores of their own, never wait in the kernel. The
+//! control thread uses [`SpinLock::lock`], which gives its core away between tries: on a small
+//! machine the worker that holds the lock may need that very core to finish its burst. Workers that
+//! [share their core](share_core) do so too, as the kernel may have put a holder aside for
+//! milliseconds.
 //!
 //! It is not a general mutex: it is unfair, and holders must be quick.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::hint;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// How often a worker looks at a lock that another thread holds before it gives up, or naps. A burst
+/// takes a few microseconds; this is some tens.
+const TRIES: u32 = 2000;
+
+/// How often a worker that shares its core then naps: 20 ms, a few of the scheduler's slices.
+const NAPS: u32 = 1000;
+
+/// How long it naps at least between looks at the lock.
+const NAP: Duration = Duration::from_micros(20);
+
+/// How often a thread that naps looks at the lock in between.
+const LOOKS: u32 = 64;
+
+thread_local! {
+    /// How often this thread naps before it gives up.
+    static NAPS_HERE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Says that the calling thread is a worker whose core is shared with others, and so is that of
+/// those it shares locks with: [`SpinLock::lock_bounded`] then waits for 20 ms and not for some tens
+/// of microseconds.
+pub fn share_core() {
+    NAPS_HERE.set(NAPS);
+}
 
 /// A value that one thread at a time may use, see the [module's head](self).
 ///
@@ -41,9 +68,23 @@ impl<T> SpinLock<T> {
         free.then(|| SpinGuard { lock: self })
     }
 
-    /// Takes the lock, spinning for at most `tries` looks at it. For workers.
+    /// Takes the lock, waiting for it for a bounded time. For workers.
     #[inline]
-    pub fn lock_bounded(&self, tries: u32) -> Option<SpinGuard<'_, T>> {
+    pub fn lock_bounded(&self) -> Option<SpinGuard<'_, T>> {
+        self.try_lock().or_else(|| self.wait())
+    }
+
+    #[cold]
+    fn wait(&self) -> Option<SpinGuard<'_, T>> {
+        self.spin(TRIES).or_else(|| {
+            (0..NAPS_HERE.get()).find_map(|_| {
+                std::thread::sleep(NAP);
+                self.spin(LOOKS)
+            })
+        })
+    }
+
+    fn spin(&self, tries: u32) -> Option<SpinGuard<'_, T>> {
         for _ in 0..tries {
             if let Some(guard) = self.try_lock() {
                 return Some(guard);
@@ -56,10 +97,10 @@ impl<T> SpinLock<T> {
     /// Takes the lock, sleeping between tries. For the control thread only.
     pub fn lock(&self) -> SpinGuard<'_, T> {
         loop {
-            if let Some(guard) = self.lock_bounded(64) {
+            if let Some(guard) = self.spin(LOOKS) {
                 return guard;
             }
-            std::thread::sleep(Duration::from_micros(20));
+            std::thread::sleep(NAP);
         }
     }
 
@@ -146,8 +187,25 @@ mod tests {
         let lock = SpinLock::new(1);
         let guard = lock.try_lock().unwrap();
         assert!(lock.try_lock().is_none());
-        assert!(lock.lock_bounded(10).is_none());
+        assert!(lock.lock_bounded().is_none());
         drop(guard);
         assert!(lock.try_lock().is_some());
+    }
+
+    #[test]
+    fn on_a_shared_core_a_holder_may_be_away_for_long() {
+        let lock = Arc::new(SpinLock::new(1));
+        let guard = lock.try_lock().unwrap();
+        let waiting = {
+            let lock = Arc::clone(&lock);
+            std::thread::spawn(move || {
+                share_core();
+                lock.lock_bounded().is_some()
+            })
+        };
+        // Far longer than the spinning takes.
+        std::thread::sleep(Duration::from_millis(2));
+        drop(guard);
+        assert!(waiting.join().unwrap());
     }
 }

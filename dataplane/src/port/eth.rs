@@ -21,10 +21,6 @@ use crate::port::TxPort;
 /// 802.1Q's TPID.
 const TPID: u16 = 0x8100;
 
-/// How often a worker looks at a queue that another one holds before it drops its frames. Only
-/// devices with fewer transmit queues than there are workers share queues.
-const BUSY_TRIES: u32 = 2000;
-
 /// A device's receive queue.
 #[derive(Debug)]
 pub struct EthSource {
@@ -301,7 +297,8 @@ impl TxPort for EthPort {
     fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
         let mut sent = Sent::default();
         let lane = &self.lanes[worker % self.lanes.len()];
-        let Some(mut lane) = lane.lock_bounded(BUSY_TRIES) else {
+        // Held by another worker only where a device has fewer transmit queues than there are workers.
+        let Some(mut lane) = lane.lock_bounded() else {
             sent.busy = staged.len() as u64;
             return sent;
         };
