@@ -3,6 +3,7 @@
 //! Values are read by the types of the model, so a bad address or UUID is refused here in the words
 //! that the daemon would use for it. What options mean together is the commands' to say.
 
+mod daemon;
 mod groups;
 mod judge;
 mod setup;
@@ -17,6 +18,7 @@ use control::model::{
     StationAddress, Vid,
 };
 
+pub use self::daemon::DaemonArguments;
 pub use self::groups::{
     AddressGroupAction, AddressGroupArguments, GroupAction, GroupAdd, GroupArguments, MemberAction,
     ReturnTraffic, RuleAction,
@@ -160,12 +162,9 @@ pub struct ShowArguments {
     /// Print whole UUIDs and more columns
     #[arg(long, global = true, conflicts_with = "json")]
     pub wide: bool,
-    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", global = true, help_heading = WHERE)]
-    pub config: Option<PathBuf>,
-    /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", global = true, help_heading = WHERE, conflicts_with = "config")]
-    pub socket: Option<PathBuf>,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
 }
 
 /// What to show.
@@ -248,12 +247,9 @@ pub struct RebalanceArguments {
     /// Print JSON, with exact numbers
     #[arg(long)]
     pub json: bool,
-    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", help_heading = WHERE)]
-    pub config: Option<PathBuf>,
-    /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", help_heading = WHERE, conflicts_with = "config")]
-    pub socket: Option<PathBuf>,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
 }
 
 /// Where the store is.

@@ -14,8 +14,7 @@ use crate::render;
 
 /// Explains what may enter and leave a port.
 pub fn explain(arguments: &ExplainArguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
-    let daemon = Daemon { socket };
+    let daemon = Daemon { socket: place::socket(&arguments.daemon)? };
     let Explain::Port { port } = &arguments.what;
     let port = match daemon.port(port)? {
         PortRef::Port { uuid, .. } => uuid,
@@ -36,8 +35,7 @@ pub fn test_frame(arguments: &TestFrameArguments, out: &mut dyn Write) -> Result
     let frame = arguments.frame.join(" ");
     let understood = frame.parse::<Sketch>();
     understood.map_err(|misfit| Failure::Wrong(format!("the frame: {misfit}")))?;
-    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
-    let daemon = Daemon { socket };
+    let daemon = Daemon { socket: place::socket(&arguments.daemon)? };
     let port = |wanted: &Option<String>| -> Result<_, Failure> {
         wanted.as_ref().map(|wanted| daemon.port(wanted)).transpose()
     };

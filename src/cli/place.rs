@@ -12,7 +12,7 @@ use control::model::{HostName, Site};
 use control::store::directory::Directory;
 use control::store::{self, Store};
 
-use super::arguments::StoreArguments;
+use super::arguments::{DaemonArguments, StoreArguments};
 use super::failure::Failure;
 
 /// A store, and the host whose ports are edited in it.
@@ -67,11 +67,11 @@ impl Place {
 }
 
 /// The daemon's socket.
-pub fn socket(config: Option<&Path>, socket: Option<&Path>) -> Result<PathBuf, Failure> {
-    if let Some(socket) = socket {
-        return Ok(socket.to_owned());
+pub fn socket(arguments: &DaemonArguments) -> Result<PathBuf, Failure> {
+    if let Some(socket) = &arguments.socket {
+        return Ok(socket.clone());
     }
-    let config = configuration(config)?;
+    let config = configuration(arguments.config.as_deref())?;
     Ok(config.map_or_else(ControlSocket::default, |config| config.control).socket)
 }
 

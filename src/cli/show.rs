@@ -22,8 +22,7 @@ pub(super) const ASKED: &str = "the answer is to the question";
 
 /// Shows what is asked for.
 pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
-    let daemon = Daemon { socket };
+    let daemon = Daemon { socket: place::socket(&arguments.daemon)? };
     let mut page = Page { json: arguments.json, out };
     let wide = arguments.wide;
     match &arguments.what {
@@ -127,8 +126,7 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
 
 /// Gives receive queues to workers by what they cost, or shows how it would.
 pub fn rebalance(arguments: &RebalanceArguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
-    let daemon = Daemon { socket };
+    let daemon = Daemon { socket: place::socket(&arguments.daemon)? };
     let query = Query::Rebalance { dry_run: arguments.dry_run };
     let Answer::Rebalance(view) = daemon.ask(query)? else { unreachable!("{ASKED}") };
     Page { json: arguments.json, out }.print(&view, render::rebalance)

@@ -18,8 +18,7 @@ pub fn store(command: &StoreCommand, out: &mut dyn Write) -> Result<(), Failure>
 
 /// Lets the daemon take a store that was wiped at its word.
 fn accept(arguments: &AcceptArguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
-    let daemon = Daemon { socket };
+    let daemon = Daemon { socket: place::socket(&arguments.daemon)? };
     let Answer::Accept(view) = daemon.ask(Query::Accept {})? else { unreachable!("{ASKED}") };
     let mut page = Page { json: arguments.json, out };
     page.print(&view, |view| view.let_go.iter().map(|key| format!("let go {key}\n")).collect())

@@ -1,6 +1,5 @@
 //! `viaduct show ports` and `viaduct show domains`.
 
-use control::model::Status;
 use control::show::view::{DomainView, PortKind, PortSecurity, PortView, SegmentView};
 
 use super::labels::{Labels, identity};
@@ -37,7 +36,7 @@ pub fn ports(views: &[PortView], wide: bool) -> String {
             kind(view.kind).to_owned(),
             network.unwrap_or_default(),
             view.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-            status(view.status).to_owned(),
+            view.status.word().to_owned(),
             security(view.port_security).to_owned(),
         ];
         if wide {
@@ -128,15 +127,5 @@ fn security(security: Option<PortSecurity>) -> &'static str {
         Some(PortSecurity::Open) => "open",
         Some(PortSecurity::Closed) => "closed",
         None => "",
-    }
-}
-
-fn status(status: Status) -> &'static str {
-    match status {
-        Status::Ready => "ready",
-        Status::Waiting => "waiting",
-        Status::Down => "down",
-        Status::Refused => "refused",
-        Status::Failed => "failed",
     }
 }

@@ -7,7 +7,6 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use super::page::{Labels, Page};
-use crate::model::Status;
 use crate::show::view::{
     AclView, DomainView, DropView, FdbStatisticsView, MemoryView, PortKind, PortRef, PortView,
     Side, SourceView, StoreView, Summary, VhostState, VhostView, WorkerView,
@@ -167,7 +166,7 @@ impl Figures {
                 let network = view.network.as_ref().map(|network| network.uuid.to_string());
                 let labels = with(port(&view.port), "kind", kind);
                 let labels = with(labels, "network", network.unwrap_or_default());
-                (with(labels, "status", status(view.status)), 1.0)
+                (with(labels, "status", view.status.word()), 1.0)
             }),
         )?;
         page.counters(
@@ -372,15 +371,5 @@ impl Figures {
             "Memory of a guest that is mapped.",
             guests.iter().map(|guest| (port(&guest.port), guest.bytes as f64)),
         )
-    }
-}
-
-fn status(status: Status) -> &'static str {
-    match status {
-        Status::Ready => "ready",
-        Status::Waiting => "waiting",
-        Status::Down => "down",
-        Status::Refused => "refused",
-        Status::Failed => "failed",
     }
 }

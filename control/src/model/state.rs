@@ -123,6 +123,19 @@ pub enum Status {
     Failed,
 }
 
+impl Status {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Ready => "ready",
+            Status::Waiting => "waiting",
+            Status::Down => "down",
+            Status::Refused => "refused",
+            Status::Failed => "failed",
+        }
+    }
+}
+
 impl PortState {
     /// A state that begins now, with nothing known but the status and why.
     pub fn new(status: Status, reason: Option<String>) -> PortState {

@@ -85,7 +85,7 @@ pub async fn ask(socket: &Path, query: &Query) -> Result<Answer, AskError> {
     }
     match serde_json::from_slice::<Reply>(&line) {
         Ok(Reply { refusal: Some(why), .. }) => Err(AskError::Refused(why)),
-        Ok(Reply { answer: Some(answer), .. }) if answers(&answer, query) => Ok(answer),
+        Ok(Reply { answer: Some(answer), .. }) if query.is_answered_by(&answer) => Ok(answer),
         Ok(Reply { version, .. }) => Err(AskError::Strange {
             theirs: version,
             what: "it is not the answer to this question".to_owned(),
@@ -96,28 +96,6 @@ pub async fn ask(socket: &Path, query: &Query) -> Result<Answer, AskError> {
             Err(AskError::Strange { theirs, what: error.to_string() })
         }
     }
-}
-
-/// Whether the answer is one to this question.
-fn answers(answer: &Answer, query: &Query) -> bool {
-    matches!(
-        (query, answer),
-        (Query::Summary {}, Answer::Summary(_))
-            | (Query::Ports {}, Answer::Ports(_))
-            | (Query::Domains {}, Answer::Domains(_))
-            | (Query::Fdb { .. }, Answer::Fdb(_))
-            | (Query::Vhost { .. }, Answer::Vhost(_))
-            | (Query::Workers {}, Answer::Workers(_))
-            | (Query::Rebalance { .. }, Answer::Rebalance(_))
-            | (Query::Acl { .. }, Answer::Acl(_))
-            | (Query::Explain { .. }, Answer::Explain(_))
-            | (Query::Trial { .. }, Answer::Trial(_))
-            | (Query::Memory {}, Answer::Memory(_))
-            | (Query::Store {}, Answer::Store(_))
-            | (Query::Accept {}, Answer::Accept(_))
-            | (Query::Drops {}, Answer::Drops(_))
-            | (Query::Errors {}, Answer::Errors(_))
-    )
 }
 
 /// Sends the question and reads all that comes back.

@@ -97,6 +97,30 @@ pub enum Query {
     Errors {},
 }
 
+impl Query {
+    /// Whether an answer is one to this question.
+    pub fn is_answered_by(&self, answer: &Answer) -> bool {
+        matches!(
+            (self, answer),
+            (Query::Summary {}, Answer::Summary(_))
+                | (Query::Ports {}, Answer::Ports(_))
+                | (Query::Domains {}, Answer::Domains(_))
+                | (Query::Fdb { .. }, Answer::Fdb(_))
+                | (Query::Vhost { .. }, Answer::Vhost(_))
+                | (Query::Workers {}, Answer::Workers(_))
+                | (Query::Rebalance { .. }, Answer::Rebalance(_))
+                | (Query::Acl { .. }, Answer::Acl(_))
+                | (Query::Explain { .. }, Answer::Explain(_))
+                | (Query::Trial { .. }, Answer::Trial(_))
+                | (Query::Memory {}, Answer::Memory(_))
+                | (Query::Store {}, Answer::Store(_))
+                | (Query::Accept {}, Answer::Accept(_))
+                | (Query::Drops {}, Answer::Drops(_))
+                | (Query::Errors {}, Answer::Errors(_))
+        )
+    }
+}
+
 /// What is answered, each variant to the question of its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

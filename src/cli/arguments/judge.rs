@@ -1,10 +1,8 @@
 //! What can be typed to ask what passes a port.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 
-use super::WHERE;
+use super::DaemonArguments;
 
 /// `viaduct explain`.
 #[derive(Debug, Args)]
@@ -17,12 +15,9 @@ pub struct ExplainArguments {
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", global = true, help_heading = WHERE)]
-    pub config: Option<PathBuf>,
-    /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", global = true, help_heading = WHERE, conflicts_with = "config")]
-    pub socket: Option<PathBuf>,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
 }
 
 /// What to explain.
@@ -81,10 +76,7 @@ pub struct TestFrameArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", help_heading = WHERE)]
-    pub config: Option<PathBuf>,
-    /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", help_heading = WHERE, conflicts_with = "config")]
-    pub socket: Option<PathBuf>,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
 }

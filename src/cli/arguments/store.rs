@@ -1,10 +1,8 @@
 //! What can be typed of the store as a whole.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 
-use super::WHERE;
+use super::DaemonArguments;
 
 /// `viaduct store`.
 #[derive(Debug, Args)]
@@ -36,10 +34,7 @@ pub struct AcceptArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", help_heading = WHERE)]
-    pub config: Option<PathBuf>,
-    /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", help_heading = WHERE, conflicts_with = "config")]
-    pub socket: Option<PathBuf>,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
 }

@@ -132,32 +132,14 @@ fn example(query: &Query) -> Answer {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/tests/example.json");
     let text = fs::read_to_string(file).expect("the example is there");
     let answers: Vec<Answer> = serde_json::from_str(&text).expect("the example is answers");
-    let answer = answers.into_iter().find(|answer| {
-        match (query, answer) {
-            (Query::Trial { from, frame, .. }, Answer::Trial(view)) => {
-                return (&view.from, &view.frame) == (from, frame);
-            }
-            (Query::Explain { port }, Answer::Explain(view)) => {
-                return matches!(view.port, PortRef::Port { uuid, .. } if uuid == *port);
-            }
-            _ => {}
+    let answer = answers.into_iter().find(|answer| match (query, answer) {
+        (Query::Trial { from, frame, .. }, Answer::Trial(view)) => {
+            (&view.from, &view.frame) == (from, frame)
         }
-        matches!(
-            (query, answer),
-            (Query::Summary {}, Answer::Summary(_))
-                | (Query::Ports {}, Answer::Ports(_))
-                | (Query::Domains {}, Answer::Domains(_))
-                | (Query::Fdb { .. }, Answer::Fdb(_))
-                | (Query::Vhost { .. }, Answer::Vhost(_))
-                | (Query::Workers {}, Answer::Workers(_))
-                | (Query::Rebalance { .. }, Answer::Rebalance(_))
-                | (Query::Acl { .. }, Answer::Acl(_))
-                | (Query::Memory {}, Answer::Memory(_))
-                | (Query::Store {}, Answer::Store(_))
-                | (Query::Accept {}, Answer::Accept(_))
-                | (Query::Drops {}, Answer::Drops(_))
-                | (Query::Errors {}, Answer::Errors(_))
-        )
+        (Query::Explain { port }, Answer::Explain(view)) => {
+            matches!(view.port, PortRef::Port { uuid, .. } if uuid == *port)
+        }
+        _ => query.is_answered_by(answer),
     });
     let mut answer = answer.expect("the example has every answer");
     match (query, &mut answer) {
