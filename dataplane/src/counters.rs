@@ -45,6 +45,22 @@ pub enum Side {
     Egress,
 }
 
+impl DropReason {
+    /// Why a frame was dropped that was sent by itself, if it was: as [`PortCounters`] count it.
+    pub(crate) fn of(sent: &vhost::Sent) -> Option<Self> {
+        [
+            (sent.full, Self::RingFull),
+            (sent.too_big, Self::BufferTooSmall),
+            (sent.down, Self::QueueDown),
+            (sent.busy, Self::QueueBusy),
+            (sent.no_buffer, Self::NoBuffer),
+            (sent.unfinished, Self::Unfinished),
+        ]
+        .into_iter()
+        .find_map(|(frames, reason)| (frames > 0).then_some(reason))
+    }
+}
+
 drop_reasons! {
     /// The frame is shorter than its Ethernet header.
     Runt, "runt", Ingress;

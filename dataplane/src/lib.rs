@@ -34,4 +34,5 @@ pub mod publish;
 pub mod snapshot;
 mod sync;
 pub mod trial;
+pub mod watch;
 pub mod worker;

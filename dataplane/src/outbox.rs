@@ -1,9 +1,10 @@
 //! Frames on their way out: collected by port over a burst, then handed over port by port.
 
-use vhost::{BURST_MAX, Frames, Staged, TagEdit};
+use vhost::{BURST_MAX, Frames, Sent, Staged, TagEdit};
 
-use crate::counters::WorkerCounters;
+use crate::counters::{DropReason, WorkerCounters};
 use crate::packet::Looks;
+use crate::port::TxPort;
 use crate::snapshot::{PORTS_MAX, Plan, PortId};
 
 /// See the [module's head](self). Each port gets its frames in the order in which they came.
@@ -18,6 +19,45 @@ pub(crate) struct Outbox {
 struct Lane {
     staged: [Staged; BURST_MAX],
     len: usize,
+}
+
+/// Who looks on while frames go out.
+pub(crate) trait Sight {
+    /// A port is not sent this frame.
+    fn denied(&mut self, to: PortId, staged: Staged, reason: DropReason);
+
+    /// Hands frames over to a port, if it has a transmit side.
+    fn send(
+        &mut self,
+        to: PortId,
+        egress: Option<&dyn TxPort>,
+        worker: usize,
+        frames: Frames<'_>,
+        staged: &[Staged],
+    ) -> Sent;
+}
+
+/// Nobody.
+pub(crate) struct Unseen;
+
+impl Sight for Unseen {
+    #[inline(always)]
+    fn denied(&mut self, _: PortId, _: Staged, _: DropReason) {}
+
+    #[inline(always)]
+    fn send(
+        &mut self,
+        _: PortId,
+        egress: Option<&dyn TxPort>,
+        worker: usize,
+        frames: Frames<'_>,
+        staged: &[Staged],
+    ) -> Sent {
+        match egress {
+            Some(egress) => egress.send(worker, frames, staged),
+            None => Sent { down: staged.len() as u64, ..Sent::default() },
+        }
+    }
 }
 
 impl Default for Outbox {
@@ -44,6 +84,15 @@ impl Outbox {
         lane.len += 1;
     }
 
+    /// How many ports a frame of the burst goes to, and whether it is flooded.
+    pub(crate) fn destinations(&self, index: u8) -> (u16, bool) {
+        let lanes = self.waiting.iter().map(|port| &self.lanes[port.index()]);
+        let staged = lanes.flat_map(|lane| &lane.staged[..lane.len]);
+        staged.filter(|staged| staged.index == index).fold((0, false), |(ports, flooded), staged| {
+            (ports + 1, flooded || !staged.sole)
+        })
+    }
+
     /// Hands over everything that ports may be sent, and counts what became of it.
     #[inline(always)]
     pub(crate) fn flush(
@@ -53,23 +102,25 @@ impl Outbox {
         frames: Frames<'_>,
         looks: &Looks,
         counters: &WorkerCounters,
+        sight: &mut impl Sight,
     ) {
         for port in self.waiting.drain(..) {
             let lane = &mut self.lanes[port.index()];
             let mut len = std::mem::take(&mut lane.len);
             if let Some(policy) = plan.snapshot.policy(port) {
                 let counters = counters.of(port);
-                let deny = |reason| counters.dropped(reason, 1);
+                let deny = |staged, reason| {
+                    counters.dropped(reason, 1);
+                    sight.denied(port, staged, reason);
+                };
                 len = policy.enter_burst(frames, looks, &mut lane.staged[..len], deny);
             }
             let staged = &lane.staged[..len];
             if staged.is_empty() {
                 continue;
             }
-            let sent = match plan.egress.get(port.index()) {
-                Some(Some(egress)) => egress.send(worker, frames, staged),
-                _ => vhost::Sent { down: staged.len() as u64, ..vhost::Sent::default() },
-            };
+            let egress = plan.egress.get(port.index()).and_then(|egress| egress.as_deref());
+            let sent = sight.send(port, egress, worker, frames, staged);
             counters.of(port).sent(staged.len() as u64, sent);
         }
     }

@@ -10,6 +10,7 @@ use crate::headers::Headers;
 use crate::outbox::Outbox;
 use crate::packet::{Look, Looks, Packet};
 use crate::snapshot::{Port, PortId, Snapshot};
+use crate::watch::Witness;
 
 /// See the [module's head](self).
 pub(crate) struct Pass<'a> {
@@ -34,7 +35,7 @@ impl Pass<'_> {
     /// not send. Returns which frames are left, a bit for each. Those that cannot come in at all, such
     /// as tagged ones, are left to be dropped as such: that tells more than what a policy says of them.
     #[inline(never)]
-    pub fn inspect(&self, frames: Frames<'_>, looks: &mut Looks) -> u64 {
+    pub fn inspect(&self, frames: Frames<'_>, looks: &mut Looks, witness: &mut Witness) -> u64 {
         for (look, frame) in looks.iter_mut().zip(frames.iter()) {
             *look = Look::read(frame.head());
         }
@@ -42,7 +43,10 @@ impl Pass<'_> {
             Some(port @ Port { up: true, policy: Some(policy), .. }) => {
                 let counters = self.counters.of(self.ingress);
                 let accept = |headers: &Headers| accept(headers, port, self.snapshot).is_ok();
-                policy.leave_burst(frames, looks, accept, |reason| counters.dropped(reason, 1))
+                policy.leave_burst(frames, looks, accept, |index, reason| {
+                    counters.dropped(reason, 1);
+                    witness.note(index, reason);
+                })
             }
             _ => u64::MAX,
         }

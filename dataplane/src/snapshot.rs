@@ -11,6 +11,7 @@ use crate::fdb::Hash;
 use crate::headers::{ETHERNET_BYTES, Mac, TAG_BYTES, Tag};
 use crate::policy::Policy;
 use crate::port::TxPort;
+use crate::watch::Watch;
 
 mod stations;
 
@@ -80,6 +81,8 @@ pub struct Plan {
     pub snapshot: Snapshot,
     /// Each port's transmit side, by its number.
     pub egress: Vec<Option<Arc<dyn TxPort>>>,
+    /// What frames are recorded for, [`WATCHES_MAX`](crate::watch::WATCHES_MAX) at most.
+    pub watches: Vec<Arc<Watch>>,
 }
 
 /// The switching tables. See the [module's head](self).

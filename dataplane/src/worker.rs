@@ -10,12 +10,13 @@ use crate::counters::{WorkerCounters, count};
 use crate::fdb::Fdb;
 use crate::idle::{Idle, IdlePolicy};
 use crate::mailbox::{Mail, Mailbox, Returned};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Unseen};
 use crate::packet::{Look, Looks};
 use crate::pass::Pass;
 use crate::port::Rxq;
 use crate::publish::Reader;
 use crate::snapshot::Plan;
+use crate::watch::Witness;
 
 /// One poll-mode worker. One thread runs it, pinned to a core of its own.
 pub struct Worker {
@@ -31,6 +32,7 @@ pub struct Worker {
     looks: Box<Looks>,
     /// Chooses the frames that are counted at rules.
     turn: usize,
+    witness: Box<Witness>,
 }
 
 /// Queues that one worker can poll.
@@ -58,6 +60,7 @@ impl Worker {
             outbox: Outbox::default(),
             looks: Box::new([Look::NOT_PLAIN; BURST_MAX]),
             turn: 0,
+            witness: Box::default(),
         }
     }
 
@@ -67,9 +70,22 @@ impl Worker {
         if !self.mailbox.is_empty() {
             self.take_mail();
         }
-        let Self { number, rxqs, plans, fdb, clock, counters, burst, outbox, looks, turn, .. } =
-            self;
+        let Self {
+            number,
+            rxqs,
+            plans,
+            fdb,
+            clock,
+            counters,
+            burst,
+            outbox,
+            looks,
+            turn,
+            witness,
+            ..
+        } = self;
         let plan = plans.load();
+        let watched = !plan.watches.is_empty();
         let start = cycles();
         let now = clock.seconds(start);
         let mut total = 0;
@@ -88,14 +104,18 @@ impl Worker {
             if fdb.is_large() {
                 pass.foresee(frames);
             }
+            if watched {
+                witness.forget();
+            }
             let filters = snapshot.filters();
-            let left = if filters { pass.inspect(frames, looks) } else { u64::MAX };
+            let left = if filters { pass.inspect(frames, looks, witness) } else { u64::MAX };
             for (index, frame) in frames.iter().enumerate() {
                 if left >> index & 1 == 0 {
                     continue;
                 }
                 if let Err(reason) = pass.frame(index as u8, frame, outbox) {
                     port.dropped(reason, 1);
+                    witness.note(index, reason);
                 }
             }
             if filters {
@@ -103,7 +123,13 @@ impl Worker {
                 pass.count_hits(frames, *turn);
             }
 
-            outbox.flush(*number, plan, frames, looks, counters);
+            if watched {
+                let watches = &plan.watches;
+                let mut sight = witness.look(watches, *number, frames, *ingress, reached, outbox);
+                outbox.flush(*number, plan, frames, looks, counters, &mut sight);
+            } else {
+                outbox.flush(*number, plan, frames, looks, counters, &mut Unseen);
+            }
             port.received(frames.len() as u64, frames.bytes());
             counters.burst(frames.len());
             total += frames.len();

@@ -264,6 +264,6 @@ impl Switch {
         for uplink in self.uplinks.values() {
             set(uplink.id(), uplink.egress());
         }
-        self.crew.publish(Plan { snapshot, egress }).await;
+        self.crew.publish(Plan { snapshot, egress, watches: Vec::new() }).await;
     }
 }

@@ -66,7 +66,7 @@ impl Policy {
         frames: Frames<'_>,
         looks: &Looks,
         accept: impl Fn(&Headers) -> bool,
-        mut deny: impl FnMut(DropReason),
+        mut deny: impl FnMut(usize, DropReason),
     ) -> u64 {
         let mut passed = self.leave_plain(frames, looks);
         let guard = self.guard.plain();
@@ -78,7 +78,7 @@ impl Policy {
             let owned = look.is_plain() && guard.is_own(frame.head(), look);
             match self.leave_rest(frame, owned.then_some(&look.asked), &accept) {
                 Ok(()) => passed |= 1 << index,
-                Err(reason) => deny(reason),
+                Err(reason) => deny(index, reason),
             }
         }
         passed
@@ -127,7 +127,7 @@ impl Policy {
         frames: Frames<'_>,
         looks: &Looks,
         staged: &mut [Staged],
-        deny: impl FnMut(DropReason),
+        deny: impl FnMut(Staged, DropReason),
     ) -> usize {
         let passed = self.enter_plain(looks, staged);
         if passed.count_ones() as usize == staged.len() {
@@ -158,7 +158,7 @@ impl Policy {
         looks: &Looks,
         staged: &mut [Staged],
         passed: u64,
-        mut deny: impl FnMut(DropReason),
+        mut deny: impl FnMut(Staged, DropReason),
     ) -> usize {
         let mut kept = 0;
         for at in 0..staged.len() {
@@ -170,7 +170,7 @@ impl Policy {
                     _ => Err(DropReason::AclIn),
                 };
                 if let Err(reason) = judged {
-                    deny(reason);
+                    deny(staged[at], reason);
                     continue;
                 }
             }

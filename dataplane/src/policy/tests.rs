@@ -334,7 +334,7 @@ proptest! {
             }
         }
         let mut denied = Vec::new();
-        let left = policy.leave_burst(received.frames(), &looks, |_| true, |reason| denied.push(reason));
+        let left = policy.leave_burst(received.frames(), &looks, |_| true, |_, reason| denied.push(reason));
         let mut expected = Vec::new();
         for (index, frame) in frames.iter().enumerate() {
             let result = Headers::parse_head(frame, frame.len())
@@ -349,7 +349,7 @@ proptest! {
         let stage = |index: usize| Staged { index: index as u8, tag: TagEdit::Keep, sole: true };
         let mut staged: Vec<_> = (0..frames.len()).map(stage).collect();
         let mut denied = 0;
-        let kept = policy.enter_burst(received.frames(), &looks, &mut staged, |_| denied += 1);
+        let kept = policy.enter_burst(received.frames(), &looks, &mut staged, |_, _| denied += 1);
         let expected = (0..frames.len()).filter(|index| {
             let frame = &frames[*index];
             Headers::parse_head(frame, frame.len())

@@ -1,0 +1,232 @@
+//! What a worker keeps of a burst while somebody watches.
+
+use std::sync::Arc;
+
+use vhost::{BURST_MAX, Frames, Sent, Staged, TagEdit};
+
+use super::{Record, Step, WATCHES_MAX, Wanted, Watch};
+use crate::counters::DropReason;
+use crate::outbox::{Outbox, Sight};
+use crate::port::TxPort;
+use crate::snapshot::PortId;
+
+/// The worker's own: why frames of the burst were dropped on their way in, and what each watch is about.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    /// By the frame's index. Written whether or not somebody watches, as that costs less than to ask.
+    fates: [Option<DropReason>; BURST_MAX],
+    /// Bursts so far that were watched.
+    bursts: u64,
+    notes: [Notes; WATCHES_MAX],
+}
+
+/// What is known of the burst for one watch.
+#[derive(Debug, Default)]
+struct Notes {
+    /// Frames that its filter was asked about, a bit for each.
+    asked: u64,
+    /// Those of them that it matched.
+    matched: u64,
+    /// The frame whose course is recorded.
+    chosen: Option<u8>,
+    /// The record of the frame that is just being sent.
+    open: Option<Record>,
+}
+
+impl Default for Witness {
+    fn default() -> Self {
+        Self { fates: [None; BURST_MAX], bursts: 0, notes: Default::default() }
+    }
+}
+
+impl Witness {
+    /// Notes that a frame was dropped on its way in.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, index: usize, reason: DropReason) {
+        self.fates[index % BURST_MAX] = Some(reason);
+    }
+
+    /// Forgets the last burst.
+    #[cold]
+    pub(crate) fn forget(&mut self) {
+        self.fates = [None; BURST_MAX];
+        self.bursts += 1;
+        for notes in &mut self.notes {
+            *notes = Notes::default();
+        }
+    }
+
+    /// Records what came in, and returns what looks on while it goes out.
+    #[cold]
+    pub(crate) fn look<'a>(
+        &'a mut self,
+        watches: &'a [Arc<Watch>],
+        worker: usize,
+        frames: Frames<'a>,
+        from: PortId,
+        cycles: u64,
+        outbox: &Outbox,
+    ) -> Watching<'a> {
+        let mut watching = Watching { witness: self, watches, worker, frames, from, cycles };
+        for at in 0..watches.len().min(WATCHES_MAX) {
+            watching.record_received(at, outbox);
+        }
+        watching
+    }
+}
+
+/// A burst that is watched, on its way out.
+pub(crate) struct Watching<'a> {
+    witness: &'a mut Witness,
+    watches: &'a [Arc<Watch>],
+    worker: usize,
+    frames: Frames<'a>,
+    from: PortId,
+    cycles: u64,
+}
+
+impl Watching<'_> {
+    fn record_received(&mut self, at: usize, outbox: &Outbox) {
+        let watch = &self.watches[at];
+        if watch.is_ended() || !watch.has(self.from) {
+            return;
+        }
+        for index in 0..self.frames.len() {
+            let dropped = self.witness.fates[index];
+            if watch.wanted == Wanted::Drops && dropped.is_none() || !self.matches(at, index) {
+                continue;
+            }
+            let courses = watch.wanted == Wanted::Courses;
+            let (ports, flooded) =
+                if courses { outbox.destinations(index as u8) } else { (0, false) };
+            if let Some(record) = self.copy(at, index, TagEdit::Keep, self.from) {
+                let step = Step::Received { dropped, ports, flooded };
+                self.publish(at, Record { step, ..record });
+                self.witness.notes[at].chosen = Some(index as u8);
+            }
+            if courses {
+                break;
+            }
+        }
+    }
+
+    /// Whether a watch's filter matches a frame, which is asked once.
+    fn matches(&mut self, at: usize, index: usize) -> bool {
+        let notes = &mut self.witness.notes[at];
+        let bit = 1 << index;
+        if notes.asked & bit == 0 {
+            notes.asked |= bit;
+            if self.watches[at].filter.matches(self.frames.frame(index).head()) {
+                notes.matched |= bit;
+            }
+        }
+        notes.matched & bit != 0
+    }
+
+    /// Whether a watch wants to know what becomes of a frame at a port that it is to go to.
+    fn wants(&mut self, at: usize, index: u8, to: PortId) -> bool {
+        let watch = &self.watches[at];
+        if watch.is_ended() {
+            return false;
+        }
+        match watch.wanted {
+            Wanted::Courses => self.witness.notes[at].chosen == Some(index),
+            Wanted::All | Wanted::Drops => {
+                (watch.has(to) || watch.has(self.from)) && self.matches(at, usize::from(index))
+            }
+        }
+    }
+
+    /// Whether a watch shows what became of a frame, now that it is known.
+    fn shows(&self, at: usize, to: PortId, dropped: Option<DropReason>) -> bool {
+        let watch = &self.watches[at];
+        match watch.wanted {
+            Wanted::Courses => true,
+            Wanted::All => dropped.is_some() || watch.has(to),
+            Wanted::Drops => dropped.is_some(),
+        }
+    }
+
+    /// A record with a copy of the frame, if one is free; else that is counted at `port`.
+    fn copy(&self, at: usize, index: usize, tag: TagEdit, port: PortId) -> Option<Record> {
+        let mut record = self.watches[at].rings.get(self.worker)?.take(port)?;
+        let frame = self.frames.frame(index);
+        let bytes = frame.bytes_with(tag);
+        let beyond = frame.copy_to_pieces(tag, [&mut record.data[..]]);
+        record.kept = bytes - beyond;
+        record.bytes = bytes as u32;
+        record.cycles = self.cycles;
+        record.serial = self.witness.bursts * BURST_MAX as u64 + index as u64;
+        record.from = self.from;
+        Some(record)
+    }
+
+    fn publish(&self, at: usize, record: Record) {
+        if let Some(ring) = self.watches[at].rings.get(self.worker) {
+            ring.publish(record);
+        }
+    }
+
+    /// Has records ready of a frame that is about to be sent, as it must be copied before. Returns
+    /// whether any watch wants to know how it ends.
+    fn open(&mut self, staged: &Staged, to: PortId) -> bool {
+        let mut any = false;
+        for at in 0..self.watches.len().min(WATCHES_MAX) {
+            if self.wants(at, staged.index, to) {
+                let record = self.copy(at, usize::from(staged.index), staged.tag, to);
+                any |= record.is_some();
+                self.witness.notes[at].open = record;
+            }
+        }
+        any
+    }
+
+    fn close(&mut self, staged: &Staged, to: PortId, dropped: Option<DropReason>) {
+        for at in 0..self.watches.len().min(WATCHES_MAX) {
+            let Some(record) = self.witness.notes[at].open.take() else { continue };
+            if self.shows(at, to, dropped) {
+                let step = Step::Sent { to, tag: staged.tag, dropped };
+                self.publish(at, Record { step, ..record });
+            } else if let Some(ring) = self.watches[at].rings.get(self.worker) {
+                ring.give_back(record);
+            }
+        }
+    }
+}
+
+impl Sight for Watching<'_> {
+    fn denied(&mut self, to: PortId, staged: Staged, reason: DropReason) {
+        if self.open(&staged, to) {
+            self.close(&staged, to, Some(reason));
+        }
+    }
+
+    /// Hands each frame that is wanted over by itself, and what is between them in one go: so their
+    /// order is kept, and it is known what became of each.
+    fn send(
+        &mut self,
+        to: PortId,
+        egress: Option<&dyn TxPort>,
+        worker: usize,
+        frames: Frames<'_>,
+        staged: &[Staged],
+    ) -> Sent {
+        let send = |staged: &[Staged]| match (egress, staged) {
+            (_, []) => Sent::default(),
+            (Some(egress), _) => egress.send(worker, frames, staged),
+            (None, _) => Sent { down: staged.len() as u64, ..Sent::default() },
+        };
+        let (mut sent, mut begin) = (Sent::default(), 0);
+        for (place, one) in staged.iter().enumerate() {
+            if self.open(one, to) {
+                sent += send(&staged[begin..place]);
+                let alone = send(&staged[place..=place]);
+                self.close(one, to, DropReason::of(&alone));
+                sent += alone;
+                begin = place + 1;
+            }
+        }
+        sent += send(&staged[begin..]);
+        sent
+    }
+}
