@@ -105,7 +105,8 @@ impl Bed {
         for port in [SENDER, ALL, NONE] {
             builder.access(id(port), true, domain, &[], None);
         }
-        let mut plan = Plan { snapshot: builder.build(fdb.hash()), egress: vec![None], watches: Vec::new() };
+        let mut plan =
+            Plan { snapshot: builder.build(fdb.hash()), egress: vec![None], watches: Vec::new() };
         plan.egress.extend(egress.map(Some));
 
         let (publisher, mut readers) = Publisher::new(plan, 1);

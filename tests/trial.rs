@@ -185,7 +185,8 @@ impl Bed {
         let (its, table) = (Arc::clone(&counters), Arc::clone(&fdb));
         let mut worker = Worker::new(0, reader, mailbox, table, clock, its);
         let policies = [policy(1), policy(2)];
-        let mut plan = Plan { snapshot: snapshot(&fdb, &policies), egress: vec![None], watches: Vec::new() };
+        let mut plan =
+            Plan { snapshot: snapshot(&fdb, &policies), egress: vec![None], watches: Vec::new() };
         let mut given = BTreeMap::new();
         for number in PORTS.chain([WIRE]) {
             plan.egress.push(Some(Arc::new(Taken)));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dataplane::watch::Wanted;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::unistd::Pid;
@@ -22,7 +23,7 @@ use crate::show::view::{AcceptView, ErrorView, SourceView, StoreView, Summary};
 use crate::show::{Answer, BindError, Query, Request, Server};
 use crate::store::hold::{Hold, News, Source};
 use crate::store::{self, Listing, Store, StoreError};
-use crate::switch::{StartError, Switch};
+use crate::switch::{StartError, Switch, WatchOrder};
 
 /// How often actual state is looked at; a change is reported within this time.
 const TICK: Duration = Duration::from_millis(100);
@@ -218,6 +219,18 @@ impl Daemon {
             let view = self.switch.rebalance(dry_run).await;
             return request.answer(Answer::Rebalance(view));
         }
+        if let Some(order) = order(request.query()) {
+            return match self.switch.watch(order).await {
+                Ok((view, feed)) => {
+                    let answer = match request.query() {
+                        Query::Trace { .. } => Answer::Trace(view),
+                        _ => Answer::Capture(view),
+                    };
+                    request.follow(answer, feed);
+                }
+                Err(why) => request.refuse(why),
+            };
+        }
         let switch = &self.switch;
         let answer = match request.query().clone() {
             Query::Summary {} => Answer::Summary(Box::new(self.summary())),
@@ -226,7 +239,9 @@ impl Daemon {
             Query::Fdb { network } => Answer::Fdb(switch.fdb_view(network)),
             Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
             Query::Workers {} => Answer::Workers(switch.worker_views()),
-            Query::Rebalance { .. } => unreachable!("answered above"),
+            Query::Rebalance { .. } | Query::Capture { .. } | Query::Trace { .. } => {
+                unreachable!("answered above")
+            }
             Query::Acl { port, rules } => Answer::Acl(switch.acl_views(port, rules)),
             Query::Explain { port } => match switch.explain_view(port) {
                 Some(view) => Answer::Explain(Box::new(view)),
@@ -340,6 +355,29 @@ async fn next_scrape(metrics: &mut Option<Metrics>) -> Scrape {
     match metrics {
         Some(metrics) => metrics.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// What is to be watched, where that is asked for.
+fn order(query: &Query) -> Option<WatchOrder<'_>> {
+    match query {
+        Query::Capture { ports, drops, filter, snaplen, count, seconds } => Some(WatchOrder {
+            wanted: if *drops { Wanted::Drops } else { Wanted::All },
+            ports,
+            filter,
+            snaplen: *snaplen,
+            count: *count,
+            seconds: *seconds,
+        }),
+        Query::Trace { ports, filter, count, seconds } => Some(WatchOrder {
+            wanted: Wanted::Courses,
+            ports,
+            filter,
+            snaplen: 0,
+            count: Some(*count),
+            seconds: *seconds,
+        }),
+        _ => None,
     }
 }
 

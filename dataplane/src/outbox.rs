@@ -88,9 +88,9 @@ impl Outbox {
     pub(crate) fn destinations(&self, index: u8) -> (u16, bool) {
         let lanes = self.waiting.iter().map(|port| &self.lanes[port.index()]);
         let staged = lanes.flat_map(|lane| &lane.staged[..lane.len]);
-        staged.filter(|staged| staged.index == index).fold((0, false), |(ports, flooded), staged| {
-            (ports + 1, flooded || !staged.sole)
-        })
+        staged
+            .filter(|staged| staged.index == index)
+            .fold((0, false), |(ports, flooded), staged| (ports + 1, flooded || !staged.sole))
     }
 
     /// Hands over everything that ports may be sent, and counts what became of it.

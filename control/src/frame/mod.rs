@@ -17,11 +17,16 @@
 //! An address of IPv6 is put in brackets where a port follows: `[2001:db8::1]:80`.
 
 mod bytes;
+mod describe;
+mod filter;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use describe::describe;
+pub use filter::filter;
 
 /// A MAC address, of a station, a group, or nobody.
 pub type MacBytes = [u8; 6];

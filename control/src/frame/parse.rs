@@ -12,7 +12,7 @@ use crate::problem::{Misfit, quoted};
 const EXAMPLE: &str = "write a frame such as `tcp 10.0.0.1:1234 > 10.0.0.2:80 syn`";
 
 /// TCP's flags (RFC 9293 §3.1), and what may be written to have none of them.
-const FLAGS: [(&str, u8); 7] = [
+pub(super) const FLAGS: [(&str, u8); 7] = [
     ("fin", 0x01),
     ("syn", 0x02),
     ("rst", 0x04),
@@ -233,7 +233,7 @@ fn four(word: &str) -> Result<Ipv4Addr, Misfit> {
 }
 
 /// Any MAC address: also a group's, or nobody's, as frames may have.
-fn mac(word: &str) -> Result<MacBytes, Misfit> {
+pub(super) fn mac(word: &str) -> Result<MacBytes, Misfit> {
     let parts: Option<Vec<u8>> = word
         .split(':')
         .map(|part| {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::protocol::{ANSWER_OCTETS_MAX, Answer, Query, Reply, Sender, VERSION};
 
 /// How long nothing may come. Longer than the daemon's own bound, so that a busy one can say so.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +80,15 @@ pub enum AskError {
 /// Asks the daemon at this socket, and waits for the answer.
 pub async fn ask(socket: &Path, query: &Query) -> Result<Answer, AskError> {
     let line = exchange(socket, query).await.map_err(|error| explain(socket, error))?;
+    read_reply(socket, query, &line)
+}
+
+/// The answer in a reply, if it is one.
+pub(super) fn read_reply(socket: &Path, query: &Query, line: &[u8]) -> Result<Answer, AskError> {
     if line.is_empty() {
         return Err(AskError::Ended(socket.to_owned()));
     }
-    match serde_json::from_slice::<Reply>(&line) {
+    match serde_json::from_slice::<Reply>(line) {
         Ok(Reply { refusal: Some(why), .. }) => Err(AskError::Refused(why)),
         Ok(Reply { answer: Some(answer), .. }) if query.is_answered_by(&answer) => Ok(answer),
         Ok(Reply { version, .. }) => Err(AskError::Strange {
@@ -91,7 +96,7 @@ pub async fn ask(socket: &Path, query: &Query) -> Result<Answer, AskError> {
             what: "it is not the answer to this question".to_owned(),
         }),
         Err(error) => {
-            let sender = serde_json::from_slice::<Sender>(&line);
+            let sender = serde_json::from_slice::<Sender>(line);
             let theirs = sender.map_or_else(|_| "of unknown version".to_owned(), |it| it.version);
             Err(AskError::Strange { theirs, what: error.to_string() })
         }
@@ -115,7 +120,7 @@ async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(SILENCE, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn explain(socket: &Path, source: io::Error) -> AskError {
+pub(super) fn explain(socket: &Path, source: io::Error) -> AskError {
     let socket = socket.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket),

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{
     AcceptView, AclView, DomainView, DropView, ErrorView, ExplainView, FdbView, MemoryView,
-    PortRef, PortView, RebalanceView, StoreView, Summary, TrialView, VhostView, WorkerView,
+    PortRef, PortView, RebalanceView, StoreView, Summary, TrialView, VhostView, WatchView,
+    WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -85,6 +86,35 @@ pub enum Query {
         /// The frame, as [`Sketch`](crate::frame::Sketch) reads it.
         frame: String,
     },
+    /// Copies of frames, one [`Event`](super::view::Event) each, that follow the answer.
+    Capture {
+        /// The ports that they come from or go to; any if there is none.
+        ports: Vec<PortRef>,
+        /// Only those that are dropped.
+        drops: bool,
+        /// Only those that match, as [`filter`](crate::frame::filter) reads it.
+        filter: String,
+        /// The most octets of each.
+        snaplen: u32,
+        /// How many; no end if not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        /// For how long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
+    /// What became of frames, one [`Event`](super::view::Event) each, that follow the answer.
+    Trace {
+        /// The ports that they come from; any if there is none.
+        ports: Vec<PortRef>,
+        /// Only those that match, as [`filter`](crate::frame::filter) reads it.
+        filter: String,
+        /// How many.
+        count: u64,
+        /// For how long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
     /// What memory is used for.
     Memory {},
     /// The store.
@@ -112,6 +142,8 @@ impl Query {
                 | (Query::Acl { .. }, Answer::Acl(_))
                 | (Query::Explain { .. }, Answer::Explain(_))
                 | (Query::Trial { .. }, Answer::Trial(_))
+                | (Query::Capture { .. }, Answer::Capture(_))
+                | (Query::Trace { .. }, Answer::Trace(_))
                 | (Query::Memory {}, Answer::Memory(_))
                 | (Query::Store {}, Answer::Store(_))
                 | (Query::Accept {}, Answer::Accept(_))
@@ -145,6 +177,10 @@ pub enum Answer {
     Explain(Box<ExplainView>),
     /// What would become of a frame.
     Trial(Box<TrialView>),
+    /// Frames are captured, and follow.
+    Capture(WatchView),
+    /// Frames are traced, and follow.
+    Trace(WatchView),
     /// What memory is used for.
     Memory(MemoryView),
     /// The store.

@@ -23,6 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::protocol::{Answer, QUERY_OCTETS_MAX, Query, Reply};
+use super::stream::{Feed, stream};
 
 /// Connections that are served at a time.
 const CONNECTIONS_MAX: usize = 16;
@@ -53,11 +54,13 @@ pub struct Server {
 }
 
 /// A question that waits for its answer. Dropping it tells the other side that there is none.
-#[derive(Debug)]
 pub struct Request {
     query: Query,
-    reply: oneshot::Sender<Result<Answer, String>>,
+    reply: oneshot::Sender<Outcome>,
 }
+
+/// An answer with what follows it, if anything does, or why there is none.
+type Outcome = Result<(Answer, Option<Box<dyn Feed>>), String>;
 
 /// Why the socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +152,12 @@ impl Request {
     /// Sends the answer. Never waits.
     pub fn answer(self, answer: Answer) {
         // Who asked may have gone: then nobody wants it.
-        let _ = self.reply.send(Ok(answer));
+        let _ = self.reply.send(Ok((answer, None)));
+    }
+
+    /// Sends the answer, and then what the feed gives. Never waits.
+    pub(crate) fn follow(self, answer: Answer, feed: Box<dyn Feed>) {
+        let _ = self.reply.send(Ok((answer, Some(feed))));
     }
 
     /// Says why there is no answer, and what to do. Never waits.
@@ -259,16 +267,20 @@ fn oldest_of_the_greediest(users: &[Option<u32>]) -> usize {
     users.iter().position(|user| counts[user] == most).unwrap_or_default()
 }
 
-/// Serves one connection: a question, its answer, the end.
-async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) {
-    let query = match timeout(QUERY_TIME, read_line(&mut stream)).await {
+/// Serves one connection: a question, its answer and what follows that, the end.
+async fn serve(mut socket: UnixStream, requests: mpsc::Sender<Request>) {
+    let query = match timeout(QUERY_TIME, read_line(&mut socket)).await {
         Ok(Ok(line)) => Query::parse(&line),
         Ok(Err(refusal)) => Err(refusal),
         Err(_) => Err(format!("no question came within {} s", QUERY_TIME.as_secs())),
     };
+    let mut feed = None;
     let reply = match query {
         Ok(query) => match timeout(ANSWER_TIME, ask(query, &requests)).await {
-            Ok(Some(Ok(answer))) => Reply::answer(answer),
+            Ok(Some(Ok((answer, follows)))) => {
+                feed = follows;
+                Reply::answer(answer)
+            }
             Ok(Some(Err(why))) => Reply::refusal(why),
             Ok(None) => Reply::refusal("the daemon is stopping"),
             Err(_) => Reply::refusal(format!(
@@ -281,10 +293,13 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) {
     // An answer can be large: neither its making nor its freeing is for the event loop's thread.
     let Ok(line) = tokio::task::spawn_blocking(move || reply.line()).await else { return };
     // Who has gone or does not read gets nothing, and nobody else is the worse for it.
-    let _ = timeout(READ_TIME, stream.write_all(&line)).await;
+    let written = timeout(READ_TIME, socket.write_all(&line)).await;
+    if let (Some(feed), Ok(Ok(()))) = (feed, written) {
+        stream(socket, feed).await;
+    }
 }
 
-async fn ask(query: Query, requests: &mpsc::Sender<Request>) -> Option<Result<Answer, String>> {
+async fn ask(query: Query, requests: &mpsc::Sender<Request>) -> Option<Outcome> {
     let (reply, answer) = oneshot::channel();
     requests.send(Request { query, reply }).await.ok()?;
     answer.await.ok()

@@ -14,6 +14,7 @@ mod report;
 mod trial;
 mod uplinks;
 pub(crate) mod views;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ use crate::notify::Heart;
 use crate::numbers::Numbers;
 use ports::LivePort;
 use uplinks::Uplink;
+pub(crate) use watch::WatchOrder;
+use watch::Watches;
 
 /// How long to wait before a device that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -62,6 +65,7 @@ pub(crate) struct Switch {
     uplinks: BTreeMap<PhysnetName, Uplink>,
     /// Guests whose ports are not known yet, if they are to be connected.
     early: Option<EarlySockets>,
+    watches: Watches,
     /// Desired state was read once.
     applied: bool,
 }
@@ -121,6 +125,7 @@ impl Switch {
             ports: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             early,
+            watches: Watches::default(),
             applied: false,
         };
         switch.add_uplinks();
@@ -194,6 +199,7 @@ impl Switch {
         self.update_early().await;
         self.attach_late_queues().await;
         self.open_and_publish(false).await;
+        self.tick_watches().await;
         self.crew.observe(cycles(), self.clock.rate());
         if self.swept.elapsed() >= SWEEP {
             self.swept = Instant::now();
@@ -264,6 +270,7 @@ impl Switch {
         for uplink in self.uplinks.values() {
             set(uplink.id(), uplink.egress());
         }
-        self.crew.publish(Plan { snapshot, egress, watches: Vec::new() }).await;
+        self.watches.rename(self.port_refs());
+        self.crew.publish(Plan { snapshot, egress, watches: self.watches.published() }).await;
     }
 }

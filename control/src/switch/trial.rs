@@ -6,7 +6,7 @@ use dataplane::acl::Direction;
 use dataplane::counters::DropReason;
 use dataplane::packet::{Packet, Plane};
 use dataplane::policy::{is_basic_in, is_basic_out};
-use dataplane::snapshot::PortId;
+use dataplane::snapshot::{Domain, PortId};
 use dataplane::trial::Trial;
 use vhost::TagEdit;
 
@@ -83,23 +83,34 @@ impl Switch {
             .into_iter()
             .filter_map(|(to, entered)| {
                 let port = ports.get(&to)?.clone();
-                let vlan = match entered {
-                    Ok(TagEdit::Push(vid)) => Some(vid),
-                    Ok(TagEdit::Replace(tci)) => Some(tci & 0xfff),
-                    Ok(TagEdit::Keep) => course.domain.uplink.and_then(|(uplink, vid)| {
-                        vid.filter(|_| uplink == to).map(|vid| vid.number())
-                    }),
-                    Ok(TagEdit::Pop) | Err(_) => None,
-                };
-                let entered = entered.map(|_| ());
-                let judgement = self.judgement(&port, Direction::Ingress, packet, entered);
-                Some(DeliveryView { port, vlan, judgement })
+                let to = (to, port);
+                Some(self.delivery(course.domain, to, packet, entered))
             })
             .collect();
     }
 
+    /// What became of a packet at a port that it was to go to.
+    pub(super) fn delivery(
+        &self,
+        domain: &Domain,
+        (to, port): (PortId, PortRef),
+        packet: &Packet,
+        entered: Result<TagEdit, DropReason>,
+    ) -> DeliveryView {
+        let vlan = match entered {
+            Ok(TagEdit::Push(vid)) => Some(vid),
+            Ok(TagEdit::Replace(tci)) => Some(tci & 0xfff),
+            Ok(TagEdit::Keep) => domain
+                .uplink
+                .and_then(|(uplink, vid)| vid.filter(|_| uplink == to).map(|vid| vid.number())),
+            Ok(TagEdit::Pop) | Err(_) => None,
+        };
+        let judgement = self.judgement(&port, Direction::Ingress, packet, entered.map(|_| ()));
+        DeliveryView { port, vlan, judgement }
+    }
+
     /// What a verdict rests on.
-    fn judgement(
+    pub(super) fn judgement(
         &self,
         port: &PortRef,
         direction: Direction,
@@ -144,11 +155,11 @@ impl Switch {
     }
 
     /// The tables that are published now: they follow from what is in force and attached.
-    fn snapshot(&self) -> dataplane::snapshot::Snapshot {
+    pub(super) fn snapshot(&self) -> dataplane::snapshot::Snapshot {
         compile(&self.desired, &self.attached, &self.filters, self.fdb.hash())
     }
 
-    fn id_of(&self, port: &PortRef) -> Result<PortId, String> {
+    pub(super) fn id_of(&self, port: &PortRef) -> Result<PortId, String> {
         let id = match port {
             PortRef::Port { uuid, .. } => self.ports.get(uuid).map(|live| live.id()),
             PortRef::Uplink { physnet } => self.uplinks.get(physnet).map(|uplink| uplink.id()),
@@ -216,7 +227,7 @@ fn passed(without_rule: &str) -> JudgementView {
     JudgementView { passes: true, without_rule, ..JudgementView::default() }
 }
 
-fn dropped(reason: DropReason) -> JudgementView {
+pub(super) fn dropped(reason: DropReason) -> JudgementView {
     JudgementView {
         reason: Some(reason.name().to_owned()),
         help: Some(reason.help().trim().to_owned()),

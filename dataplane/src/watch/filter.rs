@@ -124,11 +124,12 @@ impl Test {
             Self::Protocol(number) => {
                 transport(packet).is_some_and(|transport| transport.protocol == number)
             }
-            Self::V4(end, bits, length) => addresses_v4(head, headers, packet)
-                .is_some_and(|(source, destination)| {
+            Self::V4(end, bits, length) => {
+                addresses_v4(head, headers, packet).is_some_and(|(source, destination)| {
                     let within = |address: u32| is_within(address.into(), bits.into(), length, 32);
                     end.holds(within(source), within(destination))
-                }),
+                })
+            }
             Self::V6(end, bits, length) => match packet {
                 Packet::V6(ip) => {
                     let within = |address| is_within(address, bits, length, 128);
@@ -136,11 +137,9 @@ impl Test {
                 }
                 _ => false,
             },
-            Self::Port(end, port) => {
-                transport(packet).filter(|it| it.plane.has_ports()).is_some_and(|it| {
-                    end.holds(it.source_port == port, it.selector == port)
-                })
-            }
+            Self::Port(end, port) => transport(packet)
+                .filter(|it| it.plane.has_ports())
+                .is_some_and(|it| end.holds(it.source_port == port, it.selector == port)),
             Self::Mac(end, mac) => end.holds(headers.source == mac, headers.destination == mac),
             Self::Vlan(vid) => {
                 headers.tag.is_some_and(|tag| vid.is_none_or(|vid| tag.vid() == vid))
@@ -180,8 +179,9 @@ fn addresses_v4(head: &[u8], headers: &Headers, packet: &Packet) -> Option<(u32,
         Packet::Arp => {
             let body = head.get(headers.payload_offset()..)?.first_chunk::<28>()?;
             let of_ipv4 = u16::from_be_bytes([body[2], body[3]]) == ethertype::IPV4;
-            let word =
-                |at: usize| u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
+            let word = |at: usize| {
+                u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
+            };
             (of_ipv4 && body[4] == 6 && body[5] == 4).then(|| (word(14), word(24)))
         }
         Packet::V6(_) | Packet::Other(_) => None,
@@ -266,7 +266,10 @@ mod tests {
         assert_eq!(Filter::new(vec![Op::Not]), Err(FilterError::Unbalanced));
         assert_eq!(Filter::new(vec![test, test]), Err(FilterError::Unbalanced));
         assert_eq!(Filter::new(vec![test, Op::And]), Err(FilterError::Unbalanced));
-        assert_eq!(Filter::new([vec![test], vec![Op::Not; 64]].concat()), Err(FilterError::TooLong));
+        assert_eq!(
+            Filter::new([vec![test], vec![Op::Not; 64]].concat()),
+            Err(FilterError::TooLong)
+        );
         let empty = Filter::new(Vec::new()).unwrap();
         assert!(empty.matches(&[]));
         assert!(!Filter::new(vec![test, Op::Not]).unwrap().matches(&[0; 13]), "a runt");

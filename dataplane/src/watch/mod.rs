@@ -34,8 +34,9 @@ pub const KEPT_BYTES_MAX: usize = 1 << 17;
 /// Records of one ring, if their bytes permit.
 const RECORDS_MAX: usize = 1024;
 
-/// Bytes of one ring's records.
+/// Bytes of one ring's records, and of all that a watch has.
 const RING_BYTES: usize = 4 << 20;
+const WATCH_BYTES: usize = 32 << 20;
 
 /// Which frames are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +127,9 @@ impl Watch {
             ports.iter().for_each(|port| set[port.index() / 64] |= 1 << (port.index() % 64));
             set
         });
-        let rings = (0..workers).map(|_| Ring::new(kept_bytes.min(KEPT_BYTES_MAX))).collect();
+        let kept_bytes = kept_bytes.min(KEPT_BYTES_MAX);
+        let ring_bytes = RING_BYTES.min(WATCH_BYTES / workers.max(1));
+        let rings = (0..workers).map(|_| Ring::new(kept_bytes, ring_bytes)).collect();
         Self { wanted, ports: set, filter, rings, ended: AtomicBool::new(false) }
     }
 
@@ -141,20 +144,21 @@ impl Watch {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Gives the records of each worker, oldest first, to `see`, with the worker's number: of each as
-    /// many as there are now, `most` in all. Returns how many they were.
-    pub fn drain(&self, most: usize, mut see: impl FnMut(usize, &Record)) -> usize {
-        let mut seen = 0;
-        for (worker, ring) in self.rings.iter().enumerate() {
-            let waiting = ring.full.len().min(most - seen);
-            for _ in 0..waiting {
-                let Some(record) = ring.full.pop() else { break };
-                see(worker, &record);
-                seen += 1;
-                ring.give_back(record);
-            }
+    /// How many workers it has rings for.
+    pub fn workers(&self) -> usize {
+        self.rings.len()
+    }
+
+    /// The oldest record of a worker, to be [given back](Self::give_back) soon.
+    pub fn take(&self, worker: usize) -> Option<Record> {
+        self.rings.get(worker)?.full.pop()
+    }
+
+    /// Lets the worker write this record again, which was taken from it.
+    pub fn give_back(&self, worker: usize, record: Record) {
+        if let Some(ring) = self.rings.get(worker) {
+            ring.give_back(record);
         }
-        seen
     }
 
     /// Records that there was no room for, by port, where there are any.
@@ -174,8 +178,8 @@ impl Watch {
 }
 
 impl Ring {
-    fn new(kept_bytes: usize) -> Self {
-        let records = (RING_BYTES / kept_bytes.max(1)).clamp(1, RECORDS_MAX);
+    fn new(kept_bytes: usize, ring_bytes: usize) -> Self {
+        let records = (ring_bytes / kept_bytes.max(1)).clamp(1, RECORDS_MAX);
         let free = ArrayQueue::new(records);
         for _ in 0..records {
             let record = Record {

@@ -163,6 +163,8 @@ pub fn answer(query: &Query) -> Answer {
             }],
             passes: false,
         })),
+        Query::Capture { ports, .. } => Answer::Capture(WatchView { ports: ports.clone() }),
+        Query::Trace { ports, .. } => Answer::Trace(WatchView { ports: ports.clone() }),
         Query::Memory {} => Answer::Memory(MemoryView {
             resident_bytes: Some(30 << 20),
             huge_bytes: None,

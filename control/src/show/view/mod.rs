@@ -10,6 +10,7 @@ mod memory;
 mod store;
 mod trial;
 mod vhost;
+mod watch;
 mod workers;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use memory::{GuestMemoryView, MemoryView, PoolView};
 pub use store::{AcceptView, SourceView, StoreView};
 pub use trial::{DeliveryView, JudgementView, TrialView};
 pub use vhost::{RegionView, RingLayoutView, RingView, SocketModeView, VhostState, VhostView};
+pub use watch::{CourseView, EndView, Event, FrameView, LostView, StationOrigin, WatchView};
 pub use workers::{BalanceView, MoveView, RebalanceView, RxqView, Work, WorkerView};
 
 /// A network by its identity, and what people call it.
