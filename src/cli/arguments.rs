@@ -8,6 +8,7 @@ mod groups;
 mod judge;
 mod setup;
 mod store;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub use self::groups::{
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
 pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
+pub use self::watch::{CaptureArguments, TraceArguments};
 
 /// What the options are headed by that most people need not give.
 const WHERE: &str = "Where things are";
@@ -83,6 +85,10 @@ pub enum Command {
     Explain(ExplainArguments),
     /// Tell what would become of a frame, and by which rule; nothing is sent
     TestFrame(TestFrameArguments),
+    /// Capture frames at ports, dropped ones with the reason
+    Capture(CaptureArguments),
+    /// Follow frames, step by step, as they pass
+    Trace(TraceArguments),
     /// Give receive queues to workers by what they cost
     Rebalance(RebalanceArguments),
     /// Add and delete networks in the store

@@ -10,6 +10,7 @@ mod failure;
 mod generate;
 mod groups;
 mod judge;
+mod pcapng;
 mod pick;
 mod place;
 mod run;
@@ -18,6 +19,7 @@ mod show;
 mod store;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -69,6 +71,8 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Show(arguments) => show::show(arguments, out),
         Command::Explain(arguments) => judge::explain(arguments, out),
         Command::TestFrame(arguments) => judge::test_frame(arguments, out),
+        Command::Capture(arguments) => watch::capture(arguments, out, err),
+        Command::Trace(arguments) => watch::trace(arguments, out, err),
         Command::Rebalance(arguments) => show::rebalance(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),
         Command::Port(arguments) => edit::port(arguments, out, err),

@@ -1,19 +1,28 @@
 //! `viaduct test-frame`: what would become of a frame, port by port.
 
-use control::show::view::{GroupRef, JudgementView, PortRef, TrialView};
+use control::show::view::{GroupRef, JudgementView, TrialView};
 
 use super::acl::line;
+use super::course::port_name;
 use super::table::plain;
 
 /// A line for what was asked, one for each port, and the outcome.
 pub fn trial(view: &TrialView) -> String {
+    steps(view, None)
+}
+
+/// The same, with a line about how it is known where to.
+pub(super) fn steps(view: &TrialView, known: Option<&str>) -> String {
     let mut lines = Vec::new();
     if let (Some(from), Some(leave)) = (&view.from, &view.leave) {
-        lines.push((format!("from {}", name(from)), judgement(leave)));
+        lines.push((format!("from {}", port_name(from)), judgement(leave)));
+    }
+    if let Some(known) = known {
+        lines.push(("to whom".to_owned(), known.to_owned()));
     }
     for to in &view.to {
         let tag = to.vlan.map(|vlan| format!(", tagged {vlan}")).unwrap_or_default();
-        lines.push((format!("to {}", name(&to.port)), judgement(&to.judgement) + &tag));
+        lines.push((format!("to {}", port_name(&to.port)), judgement(&to.judgement) + &tag));
     }
     let passed = view.to.iter().filter(|to| to.judgement.passes).count();
     let how = match (view.passes, view.flooded) {
@@ -58,12 +67,4 @@ fn judgement(view: &JudgementView) -> String {
 
 fn group(group: &GroupRef) -> String {
     group.name.as_ref().map_or_else(|| group.uuid.to_string(), ToString::to_string)
-}
-
-fn name(port: &PortRef) -> String {
-    match port {
-        PortRef::Port { name: Some(name), .. } => name.to_string(),
-        PortRef::Port { uuid, .. } => uuid.to_string(),
-        PortRef::Uplink { physnet } => physnet.to_string(),
-    }
 }

@@ -27,4 +27,4 @@ pub use follow::{Following, follow};
 pub(crate) use from::rounded;
 pub use protocol::{Answer, Query};
 pub use server::{BindError, Request, Server};
-pub(crate) use stream::Feed;
+pub use stream::Feed;

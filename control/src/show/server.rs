@@ -156,7 +156,7 @@ impl Request {
     }
 
     /// Sends the answer, and then what the feed gives. Never waits.
-    pub(crate) fn follow(self, answer: Answer, feed: Box<dyn Feed>) {
+    pub fn follow(self, answer: Answer, feed: Box<dyn Feed>) {
         let _ = self.reply.send(Ok((answer, Some(feed))));
     }
 

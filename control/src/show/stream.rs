@@ -17,7 +17,7 @@ const PACE: Duration = Duration::from_millis(5);
 const STALL: Duration = Duration::from_secs(60);
 
 /// What follows an answer.
-pub(crate) trait Feed: Send {
+pub trait Feed: Send {
     /// Adds to `octets` what there is, some hundred kilobytes at most. Returns whether more may come.
     /// `enough` says that the reader asks for the end.
     fn fill(&mut self, octets: &mut Vec<u8>, enough: bool) -> bool;

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use control::show::view::PortRef;
-use control::show::{Answer, Query, Server};
+use control::show::view::{
+    CourseView, EndView, Event, FrameView, LostView, PortRef, Side, StationOrigin, TrialView,
+    WatchView,
+};
+use control::show::{Answer, Feed, Query, Server};
 use tempfile::TempDir;
 
 use crate::cli::{self, Exit};
@@ -53,8 +56,17 @@ impl Bed {
                 started.send(()).expect("the test waits");
                 loop {
                     let request = server.next().await;
-                    let answer = example(request.query());
-                    request.answer(answer);
+                    match request.query().clone() {
+                        Query::Capture { ports, .. } => {
+                            let feed = Box::new(Events(captured()));
+                            request.follow(Answer::Capture(WatchView { ports }), feed);
+                        }
+                        Query::Trace { ports, .. } => {
+                            let feed = Box::new(Events(traced()));
+                            request.follow(Answer::Trace(WatchView { ports }), feed);
+                        }
+                        query => request.answer(example(&query)),
+                    }
                 }
             });
         });
@@ -67,9 +79,9 @@ impl Bed {
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
-            Some("show" | "rebalance" | "store" | "test-frame" | "explain") => {
-                has("--config") || has("--socket")
-            }
+            Some(
+                "show" | "rebalance" | "store" | "test-frame" | "explain" | "capture" | "trace",
+            ) => has("--config") || has("--socket"),
             Some("network" | "port" | "group" | "address-group") => {
                 has("--config") || has("--store")
             }
@@ -127,12 +139,98 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> (Exit, String) {
     (exit, String::from_utf8(out).expect("text"))
 }
 
-/// The answer of `example.json`, narrowed as a daemon does.
-fn example(query: &Query) -> Answer {
+/// Gives some events, and ends.
+struct Events(Vec<(Event, Vec<u8>)>);
+
+impl Feed for Events {
+    fn fill(&mut self, octets: &mut Vec<u8>, _: bool) -> bool {
+        for (event, frame) in self.0.drain(..) {
+            octets.extend(serde_json::to_vec(&event).expect("JSON"));
+            octets.push(b'\n');
+            octets.extend(frame);
+        }
+        false
+    }
+}
+
+/// The frames of `example.json` that nobody sent, at noon.
+fn tried() -> Vec<TrialView> {
+    let tried = answers().into_iter().filter_map(|answer| match answer {
+        Answer::Trial(view) if view.from.is_some() => Some(*view),
+        _ => None,
+    });
+    tried.collect()
+}
+
+const NOON: u64 = 12 * 3600 * 1_000_000_000 + 123_456_789;
+
+fn end(given: usize, lost: Vec<LostView>) -> (Event, Vec<u8>) {
+    let why = "as many as were asked for".to_owned();
+    (Event::End(EndView { why, given: given as u64, lost, unread: 0 }), Vec::new())
+}
+
+/// Each of them from its port, and to where it goes.
+fn captured() -> Vec<(Event, Vec<u8>)> {
+    let mut events = Vec::new();
+    for trial in tried() {
+        let octet = |at: usize| u8::from_str_radix(&trial.octets[at..at + 2], 16);
+        let octets = (0..trial.octets.len()).step_by(2).map(octet).collect::<Result<Vec<u8>, _>>();
+        let octets = octets.expect("digits");
+        let (from, leave) = (trial.from.expect("it has one"), trial.leave.expect("it was judged"));
+        let steps = trial.to.into_iter().map(|to| (to.port, Side::Egress, to.judgement));
+        let steps = std::iter::once((from.clone(), Side::Ingress, leave)).chain(steps);
+        events.extend(steps.map(|(port, side, judgement)| {
+            let view = FrameView {
+                port,
+                side,
+                from: from.clone(),
+                worker: 0,
+                unix_nanoseconds: NOON,
+                octets: octets.len() as u32,
+                kept: octets.len() as u32,
+                reason: judgement.reason,
+                help: judgement.help,
+            };
+            (Event::Frame(view), octets.clone())
+        }));
+    }
+    let Some((Event::Frame(first), _)) = events.first() else { panic!("there are frames") };
+    let lost = vec![LostView { port: first.port.clone(), frames: 7 }];
+    events.push(end(events.len(), lost));
+    events
+}
+
+/// Each of them, step by step.
+fn traced() -> Vec<(Event, Vec<u8>)> {
+    let course = |trial: TrialView| {
+        let passes = trial.leave.as_ref().is_some_and(|leave| leave.passes);
+        let view = CourseView {
+            unix_nanoseconds: NOON,
+            worker: 0,
+            length: trial.octets.len() as u32 / 2,
+            destination: passes.then_some(match trial.flooded {
+                true => StationOrigin::Group,
+                false => StationOrigin::Static,
+            }),
+            missing: 0,
+            trial,
+        };
+        (Event::Course(Box::new(view)), Vec::new())
+    };
+    let mut events: Vec<_> = tried().into_iter().map(course).collect();
+    events.push(end(events.len(), Vec::new()));
+    events
+}
+
+fn answers() -> Vec<Answer> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/tests/example.json");
     let text = fs::read_to_string(file).expect("the example is there");
-    let answers: Vec<Answer> = serde_json::from_str(&text).expect("the example is answers");
-    let answer = answers.into_iter().find(|answer| match (query, answer) {
+    serde_json::from_str(&text).expect("the example is answers")
+}
+
+/// The answer of `example.json`, narrowed as a daemon does.
+fn example(query: &Query) -> Answer {
+    let answer = answers().into_iter().find(|answer| match (query, answer) {
         (Query::Trial { from, frame, .. }, Answer::Trial(view)) => {
             (&view.from, &view.frame) == (from, frame)
         }
