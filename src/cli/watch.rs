@@ -49,15 +49,15 @@ pub fn capture(
                 true => json(&view),
                 false => Ok(render::frame(&view, &control::frame::describe(octets))),
             };
-            watch(&daemon, &query, &mut Lines { out, print })?
+            watch(&daemon, &query, err, &mut Lines { out, print })?
         }
-        Some(_) if to_output => watch(&daemon, &query, &mut Pcapng::begin(out, arguments)?)?,
+        Some(_) if to_output => watch(&daemon, &query, err, &mut Pcapng::begin(out, arguments)?)?,
         Some(file) => {
             let mut options = OpenOptions::new();
             let opened = options.write(true).create(true).truncate(true).mode(MODE).open(file);
             let failed = |error| Failure::Failed(format!("writing {}: {error}", file.display()));
             let mut opened = opened.map_err(failed)?;
-            watch(&daemon, &query, &mut Pcapng::begin(&mut opened, arguments)?)?
+            watch(&daemon, &query, err, &mut Pcapng::begin(&mut opened, arguments)?)?
         }
     };
     // Where this cannot be written there is nobody to tell it to.
@@ -80,7 +80,7 @@ pub fn trace(
         count: arguments.count,
         seconds: arguments.seconds,
     };
-    let end = watch(&daemon, &query, &mut Courses { out, json: arguments.json })?;
+    let end = watch(&daemon, &query, err, &mut Courses { out, json: arguments.json })?;
     let _ = err.write_all(render::end(&end, "frames").as_bytes());
     Ok(())
 }
@@ -139,9 +139,15 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 /// Hands on all that is seen, until there is enough.
-fn watch(daemon: &Daemon, query: &Query, sink: &mut dyn Sink) -> Result<EndView, Failure> {
+fn watch(
+    daemon: &Daemon,
+    query: &Query,
+    err: &mut dyn Write,
+    sink: &mut dyn Sink,
+) -> Result<EndView, Failure> {
     let (_, mut following) = follow(&daemon.socket, query)?;
     end_by_signal(&following)?;
+    let _ = err.write_all(b"following; Ctrl-C ends it\n");
     let mut octets = Vec::new();
     loop {
         if !following.has_more() {

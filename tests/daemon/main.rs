@@ -16,6 +16,7 @@ mod service;
 mod sockets;
 mod spoofing;
 mod taps;
+mod watch;
 mod wires;
 
 use std::os::unix::net::{UnixListener, UnixStream};
