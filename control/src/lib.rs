@@ -13,7 +13,7 @@
 //! reports actual state on its way to the store
 //! edit    what the commands do to a store               check   the same judgement without a daemon
 //! setup   what a host lacks before a switch can run there
-//! frame   a frame as one line, for who asks what would become of it
+//! frame   a frame as one line, for who asks what would become of it; a filter as one line
 //! show    what can be shown of a running daemon, and the socket that it is asked by
 //! ```
 //!

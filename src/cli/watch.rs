@@ -33,8 +33,7 @@ pub fn capture(
             "a terminal cannot show pcapng: pipe it, `-w - | tcpdump -nr -`, or leave `-w` out";
         return Err(Failure::Wrong(why.to_owned()));
     }
-    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
-    let daemon = Daemon { socket };
+    let daemon = Daemon { socket: place::socket(&arguments.daemon)? };
     let query = Query::Capture {
         ports: arguments.ports.iter().map(|port| daemon.port(port)).collect::<Result<_, _>>()?,
         drops: arguments.drops,
@@ -72,8 +71,7 @@ pub fn trace(
     err: &mut dyn Write,
 ) -> Result<(), Failure> {
     check(&arguments.filter)?;
-    let socket = place::socket(arguments.config.as_deref(), arguments.socket.as_deref())?;
-    let daemon = Daemon { socket };
+    let daemon = Daemon { socket: place::socket(&arguments.daemon)? };
     let query = Query::Trace {
         ports: arguments.ports.iter().map(|port| daemon.port(port)).collect::<Result<_, _>>()?,
         filter: arguments.filter.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::WHERE;
+use super::DaemonArguments;
 
 /// `viaduct capture`.
 #[derive(Debug, Args)]
@@ -57,12 +57,9 @@ pub struct CaptureArguments {
     /// Print JSON, an object a line
     #[arg(long, conflicts_with = "write")]
     pub json: bool,
-    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", help_heading = WHERE)]
-    pub config: Option<PathBuf>,
-    /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", help_heading = WHERE, conflicts_with = "config")]
-    pub socket: Option<PathBuf>,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
 }
 
 /// `viaduct trace`.
@@ -96,10 +93,7 @@ pub struct TraceArguments {
     /// Print JSON, an object a line
     #[arg(long)]
     pub json: bool,
-    /// The configuration that names the daemon's socket [default: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE", help_heading = WHERE)]
-    pub config: Option<PathBuf>,
-    /// The daemon's socket itself
-    #[arg(long, value_name = "PATH", help_heading = WHERE, conflicts_with = "config")]
-    pub socket: Option<PathBuf>,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub daemon: DaemonArguments,
 }
