@@ -169,13 +169,17 @@ fn end(given: usize, lost: Vec<LostView>) -> (Event, Vec<u8>) {
     (Event::End(EndView { why, given: given as u64, lost, unread: 0 }), Vec::new())
 }
 
+fn octets(trial: &TrialView) -> Vec<u8> {
+    let octet = |at: usize| u8::from_str_radix(&trial.octets[at..at + 2], 16);
+    let octets = (0..trial.octets.len()).step_by(2).map(octet);
+    octets.collect::<Result<_, _>>().expect("digits")
+}
+
 /// Each of them from its port, and to where it goes.
 fn captured() -> Vec<(Event, Vec<u8>)> {
     let mut events = Vec::new();
     for trial in tried() {
-        let octet = |at: usize| u8::from_str_radix(&trial.octets[at..at + 2], 16);
-        let octets = (0..trial.octets.len()).step_by(2).map(octet).collect::<Result<Vec<u8>, _>>();
-        let octets = octets.expect("digits");
+        let octets = octets(&trial);
         let (from, leave) = (trial.from.expect("it has one"), trial.leave.expect("it was judged"));
         let steps = trial.to.into_iter().map(|to| (to.port, Side::Egress, to.judgement));
         let steps = std::iter::once((from.clone(), Side::Ingress, leave)).chain(steps);
@@ -202,7 +206,8 @@ fn captured() -> Vec<(Event, Vec<u8>)> {
 
 /// Each of them, step by step.
 fn traced() -> Vec<(Event, Vec<u8>)> {
-    let course = |trial: TrialView| {
+    let course = |mut trial: TrialView| {
+        trial.frame = control::frame::describe(&octets(&trial));
         let passes = trial.leave.as_ref().is_some_and(|leave| leave.passes);
         let view = CourseView {
             unix_nanoseconds: NOON,
