@@ -8,6 +8,7 @@
 mod acl;
 mod explain;
 mod guests;
+mod keep;
 mod memory;
 mod ports;
 mod report;
@@ -34,6 +35,7 @@ use crate::filters::Filters;
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
 use crate::notify::Heart;
 use crate::numbers::Numbers;
+use keep::{Keeping, keep_last};
 use ports::LivePort;
 use uplinks::Uplink;
 
@@ -62,6 +64,8 @@ pub(crate) struct Switch {
     uplinks: BTreeMap<PhysnetName, Uplink>,
     /// Guests whose ports are not known yet, if they are to be connected.
     early: Option<EarlySockets>,
+    /// Learned addresses that are kept over a restart, if they are.
+    keeping: Option<Keeping>,
     /// Desired state was read once.
     applied: bool,
 }
@@ -98,12 +102,14 @@ impl Switch {
             domain_quota: config.fdb.domain_quota,
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         }));
-        let clock = Clock::calibrate();
+        // What an earlier daemon learned was heard before this clock began.
+        let clock = Clock::calibrate().set_on(config.fdb.ageing_seconds);
         let idle =
             config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max });
         let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
         let now = Instant::now();
         let early = EarlySockets::start(&config.vhost);
+        let keeping = Keeping::of(&config);
         let mut switch = Self {
             config,
             eal,
@@ -121,6 +127,7 @@ impl Switch {
             ports: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             early,
+            keeping,
             applied: false,
         };
         switch.add_uplinks();
@@ -155,6 +162,7 @@ impl Switch {
         self.desired = desired;
         self.applied = true;
         self.add_ports();
+        self.recall();
         self.limit_mtus();
 
         // Whatever goes is gone from the workers' view before anything of it is taken apart.
@@ -199,10 +207,20 @@ impl Switch {
             self.swept = Instant::now();
             self.fdb.sweep(self.clock.seconds(cycles()));
         }
+        self.keep_learned().await;
     }
 
-    /// Takes everything apart, guests first.
+    /// Takes everything apart. First of all nothing is received any more, and all that was received has
+    /// been sent: what guests send from then on waits in their rings for the next daemon, and nothing is
+    /// dropped because its receiver went first.
     pub(crate) async fn stop(mut self) {
+        let ports: Vec<_> = self.ports.values().map(LivePort::id).collect();
+        for port in
+            ports.into_iter().chain(self.uplinks.values().map(Uplink::id).collect::<Vec<_>>())
+        {
+            self.crew.detach(port).await;
+        }
+        let learned = self.last_learned().await;
         self.desired = Desired::default();
         self.attached.ports.clear();
         self.attached.uplinks.clear();
@@ -218,6 +236,7 @@ impl Switch {
             early.stop().await;
         }
         self.crew.stop();
+        keep_last(learned);
     }
 
     /// Gives numbers to the networks that came into use, and returns those that went out of it.
