@@ -146,7 +146,7 @@ impl Switch {
         let fdb: &Fdb = &self.fdb;
         let now = self.now();
         let taken = macs.iter().filter(|(mac, age)| {
-            let mac = headers::Mac::new(mac.bytes());
+            let mac = headers::Mac::new(mac.octets());
             let seen = now.checked_sub(**age).filter(|_| **age <= fdb.ageing_seconds());
             seen.is_some_and(|seen| fdb.restore(domain, mac, port, seen))
         });

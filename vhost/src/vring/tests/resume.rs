@@ -17,16 +17,6 @@ fn die_over_a_burst(mut source: Bare) -> usize {
     burst.len()
 }
 
-/// Chains that were given back; in order, one entry stands for all up to it.
-fn given_back(guest: &mut Guest, in_order: bool, posted: u16) -> u16 {
-    let used = guest.completed();
-    assert!(used.iter().all(|used| used.bytes == 0), "something was written: {used:?}");
-    match used.last() {
-        Some(last) if in_order => last.head as u16 + 1,
-        _ => used.len() as u16 + posted,
-    }
-}
-
 #[test]
 fn what_may_have_been_delivered_is_given_back_and_not_delivered_again() {
     for size in [16, 64] {
@@ -38,7 +28,7 @@ fn what_may_have_been_delivered_is_given_back_and_not_delivered_again() {
                 guest.transmit(id, &[id as u8; 60]);
             }
             assert_eq!(take(&mut source).len(), 5);
-            assert_eq!(given_back(&mut guest, config.in_order, 0), 5);
+            assert_eq!(guest.completed().len(), 5);
 
             for id in 5..8 {
                 guest.transmit(id, &[id as u8; 60]);
@@ -48,7 +38,7 @@ fn what_may_have_been_delivered_is_given_back_and_not_delivered_again() {
             guest.transmit(8, &[8; 60]);
             let mut source = bare(guest.ring());
             assert_eq!(take(&mut source), [[8; 60]], "{config:?}");
-            assert_eq!(given_back(&mut guest, config.in_order, 5), 9, "{config:?}");
+            assert_eq!(guest.completed().len(), 4, "{config:?}");
 
             // A mark is good once.
             drop(source);
@@ -85,8 +75,7 @@ fn whole_bursts_and_chains_are_given_back() {
             }
             assert_eq!(source.outcome, Ok(()));
             assert_eq!(taken + left, 80, "{config:?}");
-            let last = guest.completed().last().copied().expect("all of them");
-            assert_eq!(last.head, u32::from(79 * parts), "{config:?}");
+            assert_eq!(guest.completed().len(), 80, "{config:?}");
         }
     }
 }
