@@ -27,15 +27,37 @@ pub struct Clock {
     first: u32,
 }
 
-impl Clock {
-    /// Measures the counter's rate against the kernel's clock, for some 20 ms.
+/// How long the counter's rate is measured at least.
+const MEASURED: Duration = Duration::from_millis(20);
+
+/// Measures the counter's rate against the kernel's clock while something else is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    start: u64,
+    from: Instant,
+}
+
+impl Stopwatch {
+    /// Begins to measure.
+    pub fn start() -> Self {
+        Self { start: cycles(), from: Instant::now() }
+    }
+
+    /// Ends it, not before 20 ms.
     #[expect(clippy::disallowed_methods, reason = "at start, on the control thread")]
-    pub fn calibrate() -> Self {
-        let (start, from) = (cycles(), Instant::now());
-        std::thread::sleep(Duration::from_millis(20));
+    pub fn clock(self) -> Clock {
+        let Self { start, from } = self;
+        std::thread::sleep(MEASURED.saturating_sub(from.elapsed()));
         let (counted, took) = (cycles() - start, from.elapsed());
         let rate = u128::from(counted) * 1_000_000_000 / took.as_nanos().max(1);
-        Self { start, cycles_per_second: (rate as u64).max(1), first: 0 }
+        Clock { start, cycles_per_second: (rate as u64).max(1), first: 0 }
+    }
+}
+
+impl Clock {
+    /// Measures the counter's rate against the kernel's clock, for some 20 ms.
+    pub fn calibrate() -> Self {
+        Stopwatch::start().clock()
     }
 
     /// The same clock, as if it had been made so many seconds earlier: then what happened before

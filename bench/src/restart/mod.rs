@@ -23,7 +23,7 @@ use nix::sys::signal::Signal;
 use crate::guest::Faults;
 use crate::machine::{self, Cores, Description};
 use crate::switch::Process;
-use guest::{Milestones, Resident};
+use guest::Resident;
 
 /// How long everything may take to be there.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);

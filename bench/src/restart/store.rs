@@ -35,11 +35,11 @@ pub fn write(directory: &Path, ports: u16, cores: Cores, huge_pages: bool) -> Re
     put(&format!("security-groups/{GROUP}"), &json!({ "rules": rules }))?;
     for number in 0..ports {
         let own = addresses(number);
-        let mac = own.mac(0).to_be_bytes()[2..].iter().map(|byte| format!("{byte:02x}"));
+        let mac = own.mac(0).to_be_bytes().map(|byte| format!("{byte:02x}"));
         let port = json!({
             "network": NETWORK,
             "kind": "vhost-user",
-            "mac": mac.collect::<Vec<_>>().join(":"),
+            "mac": mac[2..].join(":"),
             "socket": socket(directory, number),
             "fixed_ips": [std::net::Ipv4Addr::from_bits(own.ip(0)).to_string()],
             "security_groups": [GROUP],

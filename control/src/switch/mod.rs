@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::clock::{Clock, cycles};
+use dataplane::clock::{Clock, Stopwatch, cycles};
 use dataplane::dpdk::{Eal, EalError, EalOptions, Mempool, PoolError};
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::idle::IdlePolicy;
@@ -87,6 +87,7 @@ pub enum StartError {
 impl Switch {
     /// Starts DPDK and the workers, and opens the physnets. Nothing is switched yet.
     pub(crate) async fn start(config: Config) -> Result<Self, StartError> {
+        let stopwatch = Stopwatch::start();
         let eal: &'static Eal = Box::leak(Box::new(Eal::start(&EalOptions {
             hugepages: config.dpdk.hugepages,
             memory_mib: config.dpdk.memory_mib,
@@ -103,7 +104,7 @@ impl Switch {
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         }));
         // What an earlier daemon learned was heard before this clock began.
-        let clock = Clock::calibrate().set_on(config.fdb.ageing_seconds);
+        let clock = stopwatch.clock().set_on(config.fdb.ageing_seconds);
         let idle =
             config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max });
         let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
@@ -210,32 +211,20 @@ impl Switch {
         self.keep_learned().await;
     }
 
-    /// Takes everything apart. First of all nothing is received any more, and all that was received has
-    /// been sent: what guests send from then on waits in their rings for the next daemon, and nothing is
-    /// dropped because its receiver went first.
+    /// Takes everything apart, the workers first: each sends all that it has received and ends. What
+    /// guests send from then on waits in their rings for the next daemon, and nothing is dropped
+    /// because its receiver went before its sender.
     pub(crate) async fn stop(mut self) {
-        let ports: Vec<_> = self.ports.values().map(LivePort::id).collect();
-        for port in
-            ports.into_iter().chain(self.uplinks.values().map(Uplink::id).collect::<Vec<_>>())
-        {
-            self.crew.detach(port).await;
-        }
         let learned = self.last_learned().await;
-        self.desired = Desired::default();
-        self.attached.ports.clear();
-        self.attached.uplinks.clear();
-        self.publish().await;
-        for (uuid, port) in std::mem::take(&mut self.ports) {
-            self.close(uuid, port).await;
+        let Self { crew, ports, uplinks, early, .. } = self;
+        crew.stop();
+        for port in ports.into_values() {
+            port.close().await;
         }
-        for (name, uplink) in std::mem::take(&mut self.uplinks) {
-            tracing::debug!(physnet = %name, "closing the uplink");
-            self.crew.detach(uplink.id()).await;
-        }
-        if let Some(early) = self.early.take() {
+        drop(uplinks);
+        if let Some(early) = early {
             early.stop().await;
         }
-        self.crew.stop();
         keep_last(learned);
     }
 
