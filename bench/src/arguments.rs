@@ -35,6 +35,11 @@ pub struct Arguments {
     #[arg(long)]
     pub latency: bool,
 
+    /// Measures nothing but how long guests on so many ports hear nothing when Viaduct is stopped and
+    /// started again, and when it is killed; `--rounds` times each.
+    #[arg(long, value_name = "PORTS", conflicts_with_all = ["scenario", "switch", "quick", "latency"])]
+    pub restart: Option<u16>,
+
     /// Writes everything measured to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -18,6 +18,7 @@ mod machine;
 mod outcome;
 mod plot;
 mod report;
+mod restart;
 mod rules;
 mod scenario;
 mod segment;
@@ -27,7 +28,7 @@ mod tracker;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use arguments::Arguments;
@@ -58,6 +59,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let (scenarios, plan) = (arguments.scenarios()?, arguments.plan()?);
     machine::catch_interrupts()?;
+    if let Some(ports) = arguments.restart {
+        let program =
+            arguments.viaduct.as_deref().context("give Viaduct's program with --viaduct")?;
+        let rounds = arguments.rounds.unwrap_or(5);
+        print!("{}", restart::measure(program, ports, rounds, plan.cores)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut notes = Vec::new();
     if let Some(reason) = machine::raise_own_group() {
         notes.push(format!("the generator runs at ordinary priority: {reason}"));

@@ -71,6 +71,21 @@ impl Waiting {
     /// Waits for the switch, and negotiates as QEMU does for a guest with so many pairs of queues.
     #[track_caller]
     pub fn connect(self, pairs: u16) -> FrontEnd {
+        let front_end = self.negotiate(pairs);
+        let bytes = 2 * u64::from(pairs) * QUEUE_BYTES;
+        let file = memfd_create(c"front-end", MFdFlags::MFD_CLOEXEC).expect("memory");
+        nix::unistd::ftruncate(&file, bytes as i64).expect("memory");
+        let region = (GuestAddress(MEMORY), bytes as usize, Some(FileOffset::new(file.into(), 0)));
+        let memory = GuestMemoryMmap::from_ranges_with_files([region]).expect("memory");
+        let ring =
+            |queue| Ring { at: MEMORY + queue * QUEUE_BYTES, next_available: 0, next_used: 0 };
+        let queues = (0..2 * u64::from(pairs)).map(ring).collect();
+        FrontEnd { waiting: self, front_end, memory, queues, calls: Vec::new() }
+    }
+
+    /// Waits for the switch, and agrees with it on features.
+    #[track_caller]
+    fn negotiate(&self, pairs: u16) -> Frontend {
         let mut stream = None;
         eventually("the switch connects", SOON, || {
             stream = self.listener.accept().ok().map(|(stream, _)| stream);
@@ -91,15 +106,7 @@ impl Waiting {
         front_end.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         front_end.set_owner().expect("it is acknowledged");
         front_end.set_features(DRIVER).expect("they were offered");
-        let bytes = 2 * u64::from(pairs) * QUEUE_BYTES;
-        let file = memfd_create(c"front-end", MFdFlags::MFD_CLOEXEC).expect("memory");
-        nix::unistd::ftruncate(&file, bytes as i64).expect("memory");
-        let region = (GuestAddress(MEMORY), bytes as usize, Some(FileOffset::new(file.into(), 0)));
-        let memory = GuestMemoryMmap::from_ranges_with_files([region]).expect("memory");
-        let ring =
-            |queue| Ring { at: MEMORY + queue * QUEUE_BYTES, next_available: 0, next_used: 0 };
-        let queues = (0..2 * u64::from(pairs)).map(ring).collect();
-        FrontEnd { waiting: self, front_end, memory, queues, calls: Vec::new() }
+        front_end
     }
 }
 
@@ -107,17 +114,34 @@ impl FrontEnd {
     /// What a guest's driver causes when it starts: memory and rings, all with buffers to receive into.
     #[track_caller]
     pub fn start(&mut self) {
+        for ring in self.queues.iter_mut().step_by(2) {
+            (0..SIZE / 2).for_each(|_| ring.offer(&self.memory, BUFFER_BYTES as u32, 2));
+        }
+        self.hand_over();
+    }
+
+    /// Waits for the next switch after one that has ended, and hands over memory and rings as they
+    /// are: as QEMU does when its socket has been closed, the driver knowing nothing of it.
+    #[track_caller]
+    pub fn reconnect(&mut self) {
+        self.front_end = self.waiting.negotiate((self.queues.len() / 2) as u16);
+        self.hand_over();
+    }
+
+    /// Hands over memory and rings. Where a ring goes on, QEMU reads from its used index when the
+    /// back-end has gone.
+    #[track_caller]
+    fn hand_over(&mut self) {
+        self.calls.clear();
         let region = self.memory.iter().next().expect("there is one");
         let region = VhostUserMemoryRegionInfo::from_guest_region(region).expect("it has a file");
         self.front_end.set_mem_table(&[region]).expect("it is acknowledged");
-        for (queue, ring) in self.queues.iter_mut().enumerate() {
-            if queue % 2 == 0 {
-                (0..SIZE / 2).for_each(|_| ring.offer(&self.memory, BUFFER_BYTES as u32, 2));
-            }
+        for (queue, ring) in self.queues.iter().enumerate() {
             let call = EventFd::new(libc::EFD_NONBLOCK).expect("an eventfd");
             let front_end = &mut self.front_end;
             front_end.set_vring_num(queue, SIZE).expect("it is acknowledged");
-            front_end.set_vring_base(queue, 0).expect("it is acknowledged");
+            let base = ring.used_index(&self.memory);
+            front_end.set_vring_base(queue, base).expect("it is acknowledged");
             front_end.set_vring_addr(queue, &ring.config(&self.memory)).expect("acknowledged");
             front_end.set_vring_call(queue, &call).expect("it is acknowledged");
             let kick = EventFd::new(0).expect("an eventfd");

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
 
 use crate::guest::Guest;
 use crate::machine;
@@ -34,8 +35,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// ACKNOWLEDGE, DRIVER, FEATURES_OK and DRIVER_OK (virtio 1.2 §2.1).
 const STATUS_RUNNING: u64 = 1 | 2 | 8 | 4;
 
-/// Between two looks whether a socket has appeared.
-const RETRY: Duration = Duration::from_millis(10);
+/// Between two looks whether a socket has appeared or somebody has connected.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// A socket that a switch is going to connect to.
 #[derive(Debug)]
@@ -113,6 +114,13 @@ impl FrontEnd {
     /// Negotiates and starts both rings of a guest.
     pub fn start(&mut self, guest: &Guest) -> Result<()> {
         self.start_rings(guest).with_context(|| format!("vhost-user on {}", self.path.display()))
+    }
+
+    /// Whether the switch has hung up.
+    pub fn is_over(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        // An end of file or an error; nothing to read, which is usual, is the error EAGAIN.
+        !matches!(recv(self.stream.as_raw_fd(), &mut [0], flags), Err(Errno::EAGAIN) | Ok(1))
     }
 
     fn on(stream: UnixStream, path: &Path) -> Result<Self> {

@@ -23,6 +23,7 @@ use crate::scenario::{Guests, Scenario};
 
 pub use copy::Copy;
 pub use ovs::{OVS, OVS_CONNTRACK, OVS_RULES, Ovs, Pipeline};
+pub use process::Process;
 pub use testpmd::Testpmd;
 pub use viaduct::{SWAPPING, Viaduct};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::sched_setaffinity;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -69,6 +69,22 @@ impl Process {
     pub fn resume(&mut self) -> Result<()> {
         self.check()?;
         self.signal(Signal::SIGCONT)
+    }
+
+    /// Sends it a signal. Fails if it has ended.
+    pub fn send(&mut self, signal: Signal) -> Result<()> {
+        self.check()?;
+        self.signal(signal)
+    }
+
+    /// Waits until it has ended.
+    pub fn await_end(&mut self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "{} does not end", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Fails if the process has ended.

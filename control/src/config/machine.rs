@@ -75,6 +75,9 @@ impl Machine {
                 .extend(path.parent().and_then(|parent| directory_fault("metrics.listen", parent)));
             faults.extend(socket_path_misfit(path).map(|it| Fault::misfit("metrics.listen", it)));
         }
+        if let Some(parent) = config.fdb.file.as_ref().and_then(|file| file.parent()) {
+            faults.extend(directory_fault("fdb.file", parent));
+        }
         faults.extend(directory_fault("vhost.socket_directory", &config.vhost.socket_directory));
         let misfits = [
             ("control.socket", socket_path_misfit(&config.control.socket)),

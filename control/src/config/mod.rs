@@ -172,6 +172,10 @@ pub struct Fdb {
     /// Most addresses that are learned on one network.
     #[schemars(range(min = 1))]
     pub domain_quota: u32,
+    /// The file in which learned addresses are kept while the daemon does not run. Its directory must
+    /// exist. Default: none, and a daemon starts knowing none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
 }
 
 /// `[acl]`: the bounds of security groups' rules, and what passes beside IP.
@@ -353,7 +357,13 @@ impl Default for Fdb {
     fn default() -> Self {
         // A quarter of the table for a network, an eighth of that for a port: eight ports of one
         // network may be as greedy as they can, and three quarters are left to the others.
-        Fdb { entries: 131_072, ageing_seconds: 300, port_quota: 4_096, domain_quota: 32_768 }
+        Fdb {
+            entries: 131_072,
+            ageing_seconds: 300,
+            port_quota: 4_096,
+            domain_quota: 32_768,
+            file: None,
+        }
     }
 }
 

@@ -177,8 +177,9 @@ fn read_fdb(mut fields: Fields<'_>) -> Fdb {
     };
     let domain_quota = quota(&mut fields, "domain_quota", default.domain_quota, entries);
     let port_quota = quota(&mut fields, "port_quota", default.port_quota, domain_quota);
+    let file = path(&mut fields, "file");
     fields.finish();
-    Fdb { entries, ageing_seconds, port_quota, domain_quota }
+    Fdb { entries, ageing_seconds, port_quota, domain_quota, file }
 }
 
 fn read_acl(mut fields: Fields<'_>) -> Acl {

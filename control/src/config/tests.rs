@@ -108,6 +108,7 @@ fn all_can_be_said() {
             ageing_seconds = 60
             port_quota = 100
             domain_quota = 1000
+            file = "DIR/fdb.json"
             [physnets.physnet1]
             device = "0000:01:10.0"
             vlans = ["100-199", 300, "301"]
@@ -140,7 +141,13 @@ fn all_can_be_said() {
             args: vec!["--log-level=debug".to_owned()],
         }
     );
-    let fdb = Fdb { entries: 4096, ageing_seconds: 60, port_quota: 100, domain_quota: 1000 };
+    let fdb = Fdb {
+        entries: 4096,
+        ageing_seconds: 60,
+        port_quota: 100,
+        domain_quota: 1000,
+        file: Some(bed.path().join("fdb.json")),
+    };
     assert_eq!(config.fdb, fdb);
     let physnets: Vec<_> = config
         .physnets

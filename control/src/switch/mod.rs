@@ -8,6 +8,7 @@
 mod acl;
 mod explain;
 mod guests;
+mod keep;
 mod memory;
 mod ports;
 mod report;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::clock::{Clock, cycles};
+use dataplane::clock::{Clock, Stopwatch, cycles};
 use dataplane::dpdk::{Eal, EalError, EalOptions, Mempool, PoolError};
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::idle::IdlePolicy;
@@ -35,6 +36,7 @@ use crate::filters::Filters;
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
 use crate::notify::Heart;
 use crate::numbers::Numbers;
+use keep::{Keeping, keep_last};
 use ports::LivePort;
 use uplinks::Uplink;
 pub(crate) use watch::WatchOrder;
@@ -66,6 +68,8 @@ pub(crate) struct Switch {
     /// Guests whose ports are not known yet, if they are to be connected.
     early: Option<EarlySockets>,
     watches: Watches,
+    /// Learned addresses that are kept over a restart, if they are.
+    keeping: Option<Keeping>,
     /// Desired state was read once.
     applied: bool,
 }
@@ -87,6 +91,7 @@ pub enum StartError {
 impl Switch {
     /// Starts DPDK and the workers, and opens the physnets. Nothing is switched yet.
     pub(crate) async fn start(config: Config) -> Result<Self, StartError> {
+        let stopwatch = Stopwatch::start();
         let eal: &'static Eal = Box::leak(Box::new(Eal::start(&EalOptions {
             hugepages: config.dpdk.hugepages,
             memory_mib: config.dpdk.memory_mib,
@@ -102,12 +107,14 @@ impl Switch {
             domain_quota: config.fdb.domain_quota,
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         }));
-        let clock = Clock::calibrate();
+        // What an earlier daemon learned was heard before this clock began.
+        let clock = stopwatch.clock().set_on(config.fdb.ageing_seconds);
         let idle =
             config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max });
         let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
         let now = Instant::now();
         let early = EarlySockets::start(&config.vhost);
+        let keeping = Keeping::of(&config);
         let mut switch = Self {
             config,
             eal,
@@ -126,6 +133,7 @@ impl Switch {
             uplinks: BTreeMap::new(),
             early,
             watches: Watches::default(),
+            keeping,
             applied: false,
         };
         switch.add_uplinks();
@@ -160,6 +168,7 @@ impl Switch {
         self.desired = desired;
         self.applied = true;
         self.add_ports();
+        self.recall();
         self.limit_mtus();
 
         // Whatever goes is gone from the workers' view before anything of it is taken apart.
@@ -205,25 +214,24 @@ impl Switch {
             self.swept = Instant::now();
             self.fdb.sweep(self.clock.seconds(cycles()));
         }
+        self.keep_learned().await;
     }
 
-    /// Takes everything apart, guests first.
+    /// Takes everything apart, the workers first: each sends all that it has received and ends. What
+    /// guests send from then on waits in their rings for the next daemon, and nothing is dropped
+    /// because its receiver went before its sender.
     pub(crate) async fn stop(mut self) {
-        self.desired = Desired::default();
-        self.attached.ports.clear();
-        self.attached.uplinks.clear();
-        self.publish().await;
-        for (uuid, port) in std::mem::take(&mut self.ports) {
-            self.close(uuid, port).await;
+        let learned = self.last_learned().await;
+        let Self { crew, ports, uplinks, early, .. } = self;
+        crew.stop();
+        for port in ports.into_values() {
+            port.close().await;
         }
-        for (name, uplink) in std::mem::take(&mut self.uplinks) {
-            tracing::debug!(physnet = %name, "closing the uplink");
-            self.crew.detach(uplink.id()).await;
-        }
-        if let Some(early) = self.early.take() {
+        drop(uplinks);
+        if let Some(early) = early {
             early.stop().await;
         }
-        self.crew.stop();
+        keep_last(learned);
     }
 
     /// Gives numbers to the networks that came into use, and returns those that went out of it.

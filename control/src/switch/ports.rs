@@ -51,6 +51,11 @@ impl LivePort {
         &mut self.link
     }
 
+    /// Takes it apart. No worker polls it any more.
+    pub(super) async fn close(self) {
+        self.link.close().await;
+    }
+
     pub(super) fn egress(&self) -> Option<Arc<dyn TxPort>> {
         match &self.link {
             Link::Guest { device, .. } => Some(Arc::clone(device) as Arc<dyn TxPort>),
@@ -102,8 +107,9 @@ impl Switch {
     pub(super) async fn close(&mut self, uuid: PortUuid, port: LivePort) {
         self.crew.detach(port.id).await;
         self.fdb.flush_port(port.id);
-        port.link.close().await;
-        self.port_numbers.give_back(port.id.index());
+        let id = port.id;
+        port.close().await;
+        self.port_numbers.give_back(id.index());
         tracing::info!(port = %uuid, "closed the port");
     }
 

@@ -52,6 +52,7 @@ impl Switch {
         let host = &self.config.host;
         let remedy = "it is tried again every few seconds";
         let mut failures = Vec::from_iter(self.early_failure());
+        failures.extend(self.keeping.iter().filter_map(|keeping| keeping.problem().cloned()));
         for (name, uplink) in &self.uplinks {
             if let (Status::Failed, Some(reason)) = uplink.status() {
                 let mut problem = Problem::whole(format!("physnets.{name}"), reason, remedy);

@@ -67,6 +67,16 @@ impl Learner<'_> {
         }
     }
 
+    /// Takes an address over that an earlier program had learned, unless it was heard since.
+    pub(super) fn restore(&mut self, place: Place, port: PortId) -> bool {
+        let known = |fdb: &Fdb| fdb.find(place).is_some();
+        let heard = known(self.fdb);
+        if !heard {
+            self.admit(place, port);
+        }
+        !heard && known(self.fdb)
+    }
+
     #[cold]
     fn relocate(&mut self, place: Place, port: PortId) {
         let counters = &self.fdb.counters;

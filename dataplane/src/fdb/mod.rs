@@ -251,6 +251,14 @@ impl Fdb {
         now.saturating_sub(value.seen()) > self.options.ageing_seconds
     }
 
+    /// Takes an address over that an earlier program had last heard at `seen`, in the workers'
+    /// seconds. False if it is known already, or if quotas or the room do not allow it.
+    pub fn restore(&self, domain: DomainId, mac: Mac, port: PortId, seen: u32) -> bool {
+        let mut learner = self.learner(seen);
+        let place = learner.place(domain, mac);
+        learner.restore(place, port)
+    }
+
     /// Forgets every address of a domain, before its number is used for another.
     pub fn flush_domain(&self, domain: DomainId) {
         self.forget(|key, _| key >> 48 == domain.index() as u64);

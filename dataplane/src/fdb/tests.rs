@@ -57,6 +57,22 @@ fn addresses_are_learned_moved_and_aged() {
 }
 
 #[test]
+fn what_an_earlier_program_learned_is_as_old_as_it_is() {
+    let fdb = Fdb::new(options());
+    fdb.learner(300).hear(domain(1), mac(1), port(3));
+    assert!(!fdb.restore(domain(1), mac(1), port(4), 290), "what was heard since is newer");
+    assert!(fdb.restore(domain(1), mac(2), port(4), 100));
+    assert_eq!(fdb.learner(400).seek(domain(1), mac(1)), Some(port(3)));
+    assert_eq!(fdb.learner(400).seek(domain(1), mac(2)), Some(port(4)));
+    assert_eq!(fdb.learner(401).seek(domain(1), mac(2)), None, "its time was up");
+
+    // As many as a port may have: a file is no way around that.
+    let restored = (10..2000).filter(|it| fdb.restore(domain(1), mac(*it), port(5), 300)).count();
+    assert!(restored > 500, "{restored}");
+    assert!(fdb.addresses_of(port(5)) <= options().port_quota);
+}
+
+#[test]
 fn a_refresh_is_a_store_only_now_and_then() {
     let fdb = Fdb::new(options());
     fdb.learner(0).hear(domain(1), mac(1), port(1));

@@ -20,6 +20,7 @@ impl<L: Layout> Ring<L> {
         }
         let lead = Lead::Header(self.header_bytes, self.left);
         let outcome = self.take_available(burst, lead);
+        self.layout.mark();
         burst.settle(lead);
         // While a long burst is decided on and sent, what comes next comes over. Behind a short one
         // there is nothing.

@@ -81,6 +81,15 @@ pub(super) trait Layout {
     /// Uses all chains that were taken, in order. Nothing was written to their buffers.
     fn complete(&mut self);
 
+    /// Leaves word of the chains that were taken where the next back-end looks for it, should this
+    /// one die before it gives them back: their frames may have been delivered. See
+    /// [`resume`](super::resume).
+    fn mark(&mut self);
+
+    /// How many chains from the next one on an earlier back-end marked and did not give back, if
+    /// the guest tells the truth; at most a burst.
+    fn marked(&self) -> usize;
+
     /// Takes the next chain and uses it at once, with `bytes` bytes written to its buffers.
     fn use_next(&mut self, chain: Chain, bytes: u32);
 

@@ -21,6 +21,7 @@ mod dequeue;
 mod enqueue;
 mod layout;
 mod packed;
+mod resume;
 mod ring;
 mod slots;
 mod split;

@@ -5,6 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::areas::Areas;
 use super::layout::Layout;
+use super::resume::give_back_marked;
 use super::slots::Slots;
 use super::{Call, RingCounters, VringConfig, VringError, count};
 use crate::memory::GuestMemory;
@@ -42,7 +43,8 @@ impl<L: Layout> Ring<L> {
         config: &VringConfig,
         layout: impl FnOnce(Areas<'_>, &VringConfig) -> Result<L, VringError>,
     ) -> Result<Self, VringError> {
-        let layout = layout(Areas::of(&memory), config)?;
+        let mut layout = layout(Areas::of(&memory), config)?;
+        give_back_marked(&mut layout);
         Ok(Self {
             waiting: if config.enabled { 0 } else { layout.waiting() },
             layout,

@@ -5,7 +5,7 @@
 //! counted up for ever. With `IN_ORDER`, a burst that was only read is used by one entry, that of
 //! its last chain (§2.7.9); buffers that were written need one each, for their lengths.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::areas::Areas;
 use super::chain::{Chain, Descriptor, Head, WRITE, read};
@@ -24,6 +24,15 @@ const HEADS: usize = 2 * BURST_MAX;
 const AVAIL_NO_INTERRUPT: u16 = 1;
 /// Device asks not to be notified (virtio 1.2 §2.7.8, `VIRTQ_USED_F_NO_NOTIFY`).
 const USED_NO_NOTIFY: u16 = 1;
+
+/// The upper half of a mark's first word: no entry of a used ring has such an id.
+const MARK: u32 = 0x7ac3 << 16;
+
+/// The entry of the used ring at `place` that says that so many chains are being delivered.
+#[inline(always)]
+fn mark(place: u16, chains: u32) -> [u32; 2] {
+    [MARK | u32::from(place), chains]
+}
 
 /// A split ring's areas and where we are in them. See the [module's head](self).
 #[derive(Debug)]
@@ -173,6 +182,16 @@ impl Split {
         }
     }
 
+    /// The two words of the used ring's next entry.
+    #[inline(always)]
+    fn next_used_entry(&self) -> [&AtomicU32; 2] {
+        let entry = usize::from(self.next_used) & self.mask;
+        // SAFETY: as above; the words are 4-byte aligned as the ring is, `entry < size`.
+        [0, 1].map(|word| unsafe {
+            AtomicU32::from_ptr(self.used.add(2 + 4 * entry).cast::<u32>().add(word))
+        })
+    }
+
     /// Reads the driver's index if fewer than `wanted` entries are known to be available, and
     /// returns how many are.
     #[inline(always)]
@@ -304,6 +323,25 @@ impl Layout for Split {
             self.write_used(at - from, self.heads[place % HEADS], 0);
         }
         self.next_used = self.next_used.wrapping_add(taken as u16);
+    }
+
+    /// In the used ring's next entry, which the driver reads once the index is behind it, and which
+    /// is written again before that.
+    #[inline(always)]
+    fn mark(&mut self) {
+        if self.taken > 0 {
+            let [id, bytes] = mark(self.next_used, self.taken as u32);
+            let [id_at, bytes_at] = self.next_used_entry();
+            bytes_at.store(bytes.to_le(), Ordering::Relaxed);
+            id_at.store(id.to_le(), Ordering::Release);
+        }
+    }
+
+    fn marked(&self) -> usize {
+        let [id, bytes] =
+            self.next_used_entry().map(|word| u32::from_le(word.load(Ordering::Acquire)));
+        let chains = bytes.min(BURST_MAX as u32);
+        if [id, bytes] == mark(self.next_used, chains) { chains as usize } else { 0 }
     }
 
     #[inline(always)]

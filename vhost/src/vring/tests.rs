@@ -2,6 +2,7 @@
 
 mod model;
 mod packed;
+mod resume;
 
 use super::*;
 use crate::burst::{BURST_MAX, Burst, Received, Sent, Source, Staged, TagEdit};

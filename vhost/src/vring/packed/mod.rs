@@ -124,6 +124,21 @@ impl Packed {
         unsafe { AtomicU64::from_ptr(self.at(place).add(8).cast()) }
     }
 
+    /// The word of the buffer's address.
+    #[inline(always)]
+    fn address(&self, place: u16) -> &AtomicU64 {
+        // SAFETY: as above; the word is the first half of 16 aligned bytes.
+        unsafe { AtomicU64::from_ptr(self.at(place).cast()) }
+    }
+
+    /// How many chains an earlier back-end took from `place` on and died over, if it did.
+    fn marked_at(&self, place: u16) -> Option<usize> {
+        self.available(place)?;
+        let word = u64::from_le(self.address(place).load(Ordering::Relaxed));
+        let chains = (word as u16 as usize).min(BURST_MAX);
+        (chains > 0 && word == mark(place, chains)).then_some(chains)
+    }
+
     /// The descriptor at `place`, whatever its flags say.
     #[inline(always)]
     fn read(&self, place: u16) -> Descriptor {
@@ -165,6 +180,15 @@ impl Packed {
             |place: u16| usize::from(place & !WRAP) + if place & WRAP != 0 { 0 } else { self.size };
         (linear(to) + 2 * self.size - linear(from)) % (2 * self.size)
     }
+}
+
+/// The upper half of a mark: no guest has memory there.
+const MARK: u64 = 0x7ac3_90d1 << 32;
+
+/// What stands for an address at `place` while so many chains from there on are being delivered.
+#[inline(always)]
+fn mark(place: u16, chains: usize) -> u64 {
+    MARK | u64::from(place) << 16 | chains as u64
 }
 
 /// Whether a descriptor with these flags is one that the driver made available at `place`: its
@@ -303,6 +327,20 @@ impl Layout for Packed {
             }
         }
         self.taken = 0;
+    }
+
+    /// In the first chain's address, which was read, which the driver does not read back, and which
+    /// it writes anew before the descriptor is available again.
+    #[inline(always)]
+    fn mark(&mut self) {
+        if self.taken > 0 {
+            let used = self.used as u16;
+            self.address(used).store(mark(used, self.taken).to_le(), Ordering::Release);
+        }
+    }
+
+    fn marked(&self) -> usize {
+        self.marked_at(self.used as u16).unwrap_or(0)
     }
 
     #[inline(always)]

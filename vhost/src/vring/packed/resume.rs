@@ -4,6 +4,8 @@
 //! it. A front-end that stopped the ring knows (`GET_VRING_BASE`). One that lost us does not: QEMU
 //! then begins at the last place it heard of, where the guest's driver has long gone on. So:
 //!
+//! * A burst that we died over is marked where it begins, see [`resume`](crate::vring::resume). Then
+//!   that is the place.
 //! * A ring that is stopped leaves its place in its device area, where it has no meaning for the
 //!   driver (virtio 1.2 §2.8.14: only beside another flag). That is taken if it can be true.
 //! * If there is none, the front-end is believed if what it says can be true.
@@ -17,7 +19,8 @@
 //! After a death this is wrong in three cases: the chain that was used last had several
 //! descriptors, which drivers make only where they cannot use indirect ones; with `IN_ORDER`, the
 //! driver has overwritten the used descriptor but not yet filled the ring; we died between the
-//! stores that publish one burst. Then the guest has to reset its device.
+//! stores that publish one burst, which are a handful of instructions. Then the guest has to reset
+//! its device.
 //!
 //! A guest that writes nonsense here misleads nobody but itself.
 
@@ -47,6 +50,10 @@ pub(super) fn place(ring: &Packed, base: u32) -> Result<u16, VringError> {
     let inside = |place: u16| usize::from(place & !WRAP) < ring.size;
     if !inside(told) {
         return Err(VringError::Base { base, size: ring.size as u16 });
+    }
+    let mut places = (0..ring.size as u16).flat_map(|index| [index, index | WRAP]);
+    if let Some(marked) = places.find(|place| ring.marked_at(*place).is_some()) {
+        return Ok(marked);
     }
     let left = ring.events.note().filter(|left| *left != 0).map(|left| !left);
     if left == Some(told) {

@@ -525,21 +525,3 @@ fn a_full_receive_queue_is_resumed() {
         }
     }
 }
-
-#[test]
-fn what_was_taken_and_not_used_is_taken_again() {
-    let mut guest = packed(16);
-    for id in 0..3 {
-        guest.transmit(id, &[id as u8; 60]);
-    }
-    let mut source = bare(guest.ring());
-    let mut burst = Burst::default();
-    source.fill(&mut burst);
-    assert_eq!(stands(&source), (3 | WRAP, WRAP));
-    let told = source.ring.position().base();
-    assert_eq!(told, 0x8000_8003);
-    drop(source);
-    let mut source = bare(ring_at(&guest, told));
-    assert_eq!(take(&mut source).len(), 3);
-    assert_eq!(guest.completed().len(), 3);
-}
