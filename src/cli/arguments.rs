@@ -6,13 +6,14 @@
 mod daemon;
 mod groups;
 mod judge;
+mod reload;
 mod setup;
 mod store;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use control::config::Config;
+use control::config::{Config, LogLevel};
 use control::model::{
     AddressPair, Devargs, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName,
     StationAddress, Vid,
@@ -24,6 +25,7 @@ pub use self::groups::{
     ReturnTraffic, RuleAction,
 };
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
+pub use self::reload::ReloadArguments;
 pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
 
@@ -85,6 +87,8 @@ pub enum Command {
     TestFrame(TestFrameArguments),
     /// Give receive queues to workers by what they cost
     Rebalance(RebalanceArguments),
+    /// Have the daemon read its configuration anew, without a restart
+    Reload(ReloadArguments),
     /// Add and delete networks in the store
     #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
     Network(NetworkArguments),
@@ -124,9 +128,9 @@ pub struct RunArguments {
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug or trace; PART=LEVEL for one part of the program,
-    /// several of these with commas between
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = super::run::log_filter)]
-    pub log: String,
+    /// several of these with commas between. Default: the configuration's log.level
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
 }
 
 /// How the log is written.
@@ -222,6 +226,8 @@ pub enum What {
         #[arg(long, value_name = "PORT")]
         port: Option<String>,
     },
+    /// The configuration in force, and how it was reloaded last
+    Config,
     /// Memory: the pool of frames, tables, and what is mapped of guests
     Memory,
     /// The store: what was read of it, what is written to it, and how that goes

@@ -12,6 +12,7 @@ mod groups;
 mod judge;
 mod pick;
 mod place;
+mod reload;
 mod run;
 mod setup;
 mod show;
@@ -70,6 +71,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Explain(arguments) => judge::explain(arguments, out),
         Command::TestFrame(arguments) => judge::test_frame(arguments, out),
         Command::Rebalance(arguments) => show::rebalance(arguments, out),
+        Command::Reload(arguments) => reload::reload(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),
         Command::Port(arguments) => edit::port(arguments, out, err),
         Command::Group(arguments) => groups::group(arguments, out),

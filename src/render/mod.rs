@@ -5,6 +5,7 @@
 //! and UUIDs shortened as far as they stay apart; `--json` is there for exact ones.
 
 mod acl;
+mod config;
 mod drops;
 mod explain;
 mod fdb;
@@ -24,6 +25,7 @@ use control::problem::Problem;
 use control::show::view::{ErrorView, Severity};
 
 pub use self::acl::{acl, acl_rules};
+pub use self::config::{config, reload};
 pub use self::drops::drops;
 pub use self::explain::explain;
 pub use self::fdb::fdb;

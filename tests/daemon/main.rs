@@ -11,6 +11,7 @@ mod early;
 mod life;
 mod metrics;
 mod objects;
+mod reload;
 mod security;
 mod service;
 mod sockets;

@@ -99,9 +99,7 @@ impl Switch {
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         }));
         let clock = Clock::calibrate();
-        let idle =
-            config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max });
-        let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
+        let crew = Crew::start(eal, &config.workers.cores, idle(&config), &fdb, clock)?;
         let now = Instant::now();
         let early = EarlySockets::start(&config.vhost);
         let mut switch = Self {
@@ -128,6 +126,27 @@ impl Switch {
         // Frames that come in before there is any network are told from those of a port that is down.
         switch.open_and_publish(true).await;
         Ok(switch)
+    }
+
+    /// Lets another configuration hold, of which nothing needs a restart; desired state is to be
+    /// applied after it. An error changes nothing.
+    pub(crate) async fn reconfigure(&mut self, config: Config) -> Result<(), CrewError> {
+        let has = |cores: &[u32], of: &[u32]| -> Vec<u32> {
+            cores.iter().copied().filter(|core| !of.contains(core)).collect()
+        };
+        let (before, now) = (&self.config.workers.cores, &config.workers.cores);
+        let (leaving, coming) = (has(before, now), has(now, before));
+        self.crew.idle(idle(&config));
+        if let Err(error) = self.crew.enlist(&coming) {
+            self.crew.idle(idle(&self.config));
+            return Err(error);
+        }
+        self.crew.dismiss(&leaving).await;
+        let fdb = &config.fdb;
+        self.fdb.limit(fdb.ageing_seconds, fdb.port_quota, fdb.domain_quota);
+        self.config = config;
+        self.add_uplinks();
+        Ok(())
     }
 
     /// The machine's configuration.
@@ -266,4 +285,9 @@ impl Switch {
         }
         self.crew.publish(Plan { snapshot, egress }).await;
     }
+}
+
+/// How idle workers are.
+fn idle(config: &Config) -> IdlePolicy {
+    config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max })
 }

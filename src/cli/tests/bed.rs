@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use control::show::view::PortRef;
+use control::show::view::{PortRef, ReloadOutcome};
 use control::show::{Answer, Query, Server};
 use tempfile::TempDir;
 
@@ -67,7 +67,7 @@ impl Bed {
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
-            Some("show" | "rebalance" | "store" | "test-frame" | "explain") => {
+            Some("show" | "rebalance" | "reload" | "store" | "test-frame" | "explain") => {
                 has("--config") || has("--socket")
             }
             Some("network" | "port" | "group" | "address-group") => {
@@ -154,6 +154,13 @@ fn example(query: &Query) -> Answer {
             let is = |named: &PortRef| matches!(named, PortRef::Port { uuid, .. } if Some(*uuid) == *port);
             views.retain(|view| port.is_none() || view.ports.iter().any(is));
             views.iter_mut().filter(|_| !rules).for_each(|view| view.rules = None);
+        }
+        (Query::Reload { dry_run, partly }, Answer::Reload(view)) => {
+            view.outcome = match (dry_run, partly) {
+                (_, false) => ReloadOutcome::Refused,
+                (true, true) => ReloadOutcome::Possible,
+                (false, true) => ReloadOutcome::Partly,
+            };
         }
         (Query::Rebalance { dry_run }, Answer::Rebalance(view)) => view.done = !dry_run,
         _ => {}
