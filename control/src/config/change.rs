@@ -219,7 +219,7 @@ mod tests {
             ),
             ("[workers]", "host = 'g'\n[workers]", none, &["host"]),
             ("[fdb]", "[dpdk]\nmemory_mib = 300\n[fdb]", none, &["dpdk.memory_mib"]),
-            ("[fdb]", "[vhost]\nqueues_max = 3\n[fdb]", none, &["vhost.queues_max"]),
+            ("[workers]", "vhost.queues_max = 3\n[workers]", none, &["vhost.queues_max"]),
             ("vlans", "mtu = 1400\nvlans", none, &["physnets.p.mtu"]),
             ("net_null0", "net_null1", none, &["physnets.p.device"]),
             // A quota that only the larger table has room for waits for it.
