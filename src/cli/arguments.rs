@@ -9,6 +9,7 @@ mod judge;
 mod reload;
 mod setup;
 mod store;
+mod top;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
 pub use self::reload::ReloadArguments;
 pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
+pub use self::top::TopArguments;
 
 /// What the options are headed by that most people need not give.
 const WHERE: &str = "Where things are";
@@ -80,6 +82,8 @@ pub enum Command {
     Setup(SetupArguments),
     /// Show what the running switch does
     Show(ShowArguments),
+    /// Show what ports and workers do now, on a live screen
+    Top(TopArguments),
     /// Explain in words what may enter and leave a port
     #[command(subcommand_value_name = "WHAT", subcommand_help_heading = "What")]
     Explain(ExplainArguments),

@@ -19,6 +19,7 @@ mod show;
 mod store;
 #[cfg(test)]
 mod tests;
+mod top;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -68,6 +69,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Setup(arguments) => setup::setup(arguments, out),
         Command::Generate { directory } => generate::generate(directory),
         Command::Show(arguments) => show::show(arguments, out),
+        Command::Top(arguments) => top::top(arguments, out),
         Command::Explain(arguments) => judge::explain(arguments, out),
         Command::TestFrame(arguments) => judge::test_frame(arguments, out),
         Command::Rebalance(arguments) => show::rebalance(arguments, out),

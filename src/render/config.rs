@@ -10,7 +10,7 @@ use super::table::{Table, plain};
 pub fn reload(view: &ReloadView) -> String {
     let mut text = String::new();
     if !view.changes.is_empty() {
-        let mut table = Table::new(&["LINE", "KEY", "FROM", "TO", "WHEN"], "");
+        let mut table = Table::new(&[">LINE", "KEY", "FROM", "TO", "WHEN"], "");
         for it in &view.changes {
             let when = match &it.restart {
                 None => "now".to_owned(),

@@ -9,15 +9,15 @@ mod config;
 mod drops;
 mod explain;
 mod fdb;
-mod labels;
+pub mod labels;
 mod memory;
 mod ports;
 mod setup;
 mod store;
 mod summary;
-mod table;
+pub mod table;
 mod trial;
-mod units;
+pub mod units;
 mod vhost;
 mod workers;
 

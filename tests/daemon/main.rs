@@ -17,6 +17,7 @@ mod service;
 mod sockets;
 mod spoofing;
 mod taps;
+mod top;
 mod wires;
 
 use std::os::unix::net::{UnixListener, UnixStream};

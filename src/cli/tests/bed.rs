@@ -67,7 +67,7 @@ impl Bed {
         let has = |option: &str| words.iter().any(|word| word == option);
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
-            Some("show" | "rebalance" | "reload" | "store" | "test-frame" | "explain") => {
+            Some("show" | "top" | "rebalance" | "reload" | "store" | "test-frame" | "explain") => {
                 has("--config") || has("--socket")
             }
             Some("network" | "port" | "group" | "address-group") => {
