@@ -152,7 +152,7 @@ mod tests {
                 odd.to_owned(),
                 format!(
                     "{NET}: physnet: physnet `p` is not configured on this host, which has none; \
-                     correct the name, or add [physnets.p] to the configuration and restart"
+                     correct the name, or add [physnets.p] to the configuration and reload it"
                 ),
                 "nodes/g/ports: these ports are of host `g`, and this one is `h`; rename the \
                  folder to `h` if they are meant for this host"

@@ -36,7 +36,7 @@ pub(crate) fn stranger_fault(core: u32, workers: &[u32]) -> (String, &'static st
     let list: Vec<_> = workers.iter().map(u32::to_string).collect();
     let what =
         format!("CPU {core} has no worker on this host; there are workers on {}", list.join(", "));
-    (what, "choose among these, or add it to workers.cores in the configuration and restart")
+    (what, "choose among these, or add it to workers.cores in the configuration and reload it")
 }
 
 /// Reads the kernel's form of a set of CPUs: `0-3,8`.

@@ -1,5 +1,5 @@
-//! The workers' threads: one pinned to each core, started with the daemon and stopped with it; and
-//! which of them polls which receive queue.
+//! The workers' threads: one pinned to each core, started with the daemon and stopped with it, or
+//! when cores come and go; and which of them polls which receive queue.
 //!
 //! A new queue goes to the worker that has the fewest. What queues cost is known only when they are
 //! used, so later an operator may ask for a balance by what they did cost ([`Crew::plan`]), and
@@ -9,7 +9,6 @@ mod load;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use dataplane::clock::Clock;
 use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::Eal;
 use dataplane::fdb::Fdb;
-use dataplane::idle::IdlePolicy;
+use dataplane::idle::{IdlePolicy, Orders};
 use dataplane::mailbox::{Mail, Postman, Returned, mailbox};
 use dataplane::port::Rxq;
 use dataplane::publish::Publisher;
@@ -42,9 +41,15 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// The workers. See the [module's head](self).
 pub(crate) struct Crew {
+    eal: &'static Eal,
+    fdb: Arc<Fdb>,
+    clock: Clock,
+    idle: IdlePolicy,
     members: Vec<Member>,
     publisher: Publisher<Plan>,
-    stop: Arc<AtomicBool>,
+    /// Counters of workers that have ended, by their numbers: what they counted of ports counts on,
+    /// and the next worker of a number goes on with its counters.
+    retired: BTreeMap<usize, Arc<WorkerCounters>>,
     /// The cores that ports are kept to, where they are.
     pins: Pins,
 }
@@ -54,7 +59,10 @@ pub(crate) type Pins = BTreeMap<PortId, Vec<u32>>;
 
 /// One worker, as the control thread sees it.
 struct Member {
+    /// Its number, which it keeps; its place in the crew may change.
+    number: usize,
     core: u32,
+    orders: Arc<Orders>,
     postman: Postman,
     counters: Arc<WorkerCounters>,
     thread: JoinHandle<()>,
@@ -71,7 +79,7 @@ pub(crate) struct Assigned {
     pub(crate) load: Load,
 }
 
-/// A receive queue that is to go to another worker. Workers are given by number.
+/// A receive queue that is to go to another worker. Workers are given by their place in the crew.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Transfer {
     pub(crate) port: PortId,
@@ -109,19 +117,103 @@ impl Crew {
         fdb: &Arc<Fdb>,
         clock: Clock,
     ) -> Result<Self, CrewError> {
-        let (publisher, readers) = Publisher::new(Plan::default(), cores.len());
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut members = Vec::new();
-        for (number, (&core, plans)) in cores.iter().zip(readers).enumerate() {
-            let (postman, mailbox) = mailbox();
-            let counters = Arc::new(WorkerCounters::default());
-            let (fdb, of_worker) = (Arc::clone(fdb), Arc::clone(&counters));
-            let worker = Worker::new(number, plans, mailbox, fdb, clock, of_worker);
-            let thread = spawn(eal, number, core, worker, idle, Arc::clone(&stop));
-            let thread = thread.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-            members.push(Member { core, postman, counters, thread, queues: Vec::new() });
+        let (publisher, _) = Publisher::new(Plan::default(), 0);
+        let mut crew = Self {
+            eal,
+            fdb: Arc::clone(fdb),
+            clock,
+            idle,
+            members: Vec::new(),
+            publisher,
+            retired: BTreeMap::new(),
+            pins: Pins::new(),
+        };
+        crew.enlist(cores)?;
+        Ok(crew)
+    }
+
+    /// Starts a worker on each of these cores, which have none. All of them run, or none. They get
+    /// new queues, and others by [`transfer`](Self::transfer).
+    pub(crate) fn enlist(&mut self, cores: &[u32]) -> Result<(), CrewError> {
+        let before = self.members.len();
+        for &core in cores {
+            if let Err(error) = self.enlist_one(core) {
+                for member in self.members.drain(before..).rev() {
+                    self.retired.insert(member.number, Arc::clone(&member.counters));
+                    member.stop();
+                    self.publisher.forget(self.publisher.readers() - 1);
+                }
+                return Err(error);
+            }
         }
-        Ok(Self { members, publisher, stop, pins: Pins::new() })
+        Ok(())
+    }
+
+    fn enlist_one(&mut self, core: u32) -> Result<(), CrewError> {
+        let free = |number: &usize| self.members.iter().all(|member| member.number != *number);
+        let number = (0..).find(free).expect("there are more numbers than members");
+        let (postman, mailbox) = mailbox();
+        let counters = self.retired.remove(&number).unwrap_or_default();
+        let orders = Arc::new(Orders::new(self.idle));
+        let (fdb, of_worker) = (Arc::clone(&self.fdb), Arc::clone(&counters));
+        let plans = self.publisher.join();
+        let worker = Worker::new(number, plans, mailbox, fdb, self.clock, of_worker);
+        match spawn(self.eal, number, core, worker, Arc::clone(&orders)) {
+            Ok(thread) => {
+                let queues = Vec::new();
+                self.members.push(Member {
+                    number,
+                    core,
+                    orders,
+                    postman,
+                    counters,
+                    thread,
+                    queues,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.publisher.forget(self.publisher.readers() - 1);
+                self.retired.insert(number, counters);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the workers on these cores, once others have their queues. One worker at least must be
+    /// left.
+    pub(crate) async fn dismiss(&mut self, cores: &[u32]) {
+        let leaves = |member: &Member| cores.contains(&member.core);
+        for from in 0..self.members.len() {
+            if !leaves(&self.members[from]) {
+                continue;
+            }
+            let queues = self.members[from].queues.iter();
+            let queues: Vec<_> = queues.map(|it| (it.port, it.queue)).collect();
+            for (port, queue) in queues {
+                let stays = |at: &usize| !leaves(&self.members[*at]);
+                let allowed = self.allowed(port).into_iter().filter(stays);
+                let fewest = allowed.min_by_key(|at| self.members[*at].queues.len());
+                // A port that is kept to cores of which none is left is polled by anybody.
+                let to = fewest.or_else(|| (0..self.members.len()).find(stays));
+                let to = to.expect("a worker is left");
+                self.transfer(Transfer { port, queue, from, to, share: 0.0 }).await;
+            }
+        }
+        for at in (0..self.members.len()).rev() {
+            if leaves(&self.members[at]) {
+                let member = self.members.remove(at);
+                self.retired.insert(member.number, Arc::clone(&member.counters));
+                member.stop();
+                self.publisher.forget(at);
+            }
+        }
+    }
+
+    /// Lets all workers be idle like this from now on.
+    pub(crate) fn idle(&mut self, idle: IdlePolicy) {
+        self.idle = idle;
+        self.members.iter().for_each(|member| member.orders.idle(idle));
     }
 
     /// Gives a receive queue to the worker that has the fewest, of those that may have it.
@@ -240,9 +332,18 @@ impl Crew {
         }
     }
 
-    /// Each worker's core, counters and receive queues.
-    pub(crate) fn workers(&self) -> impl Iterator<Item = (u32, &WorkerCounters, &[Assigned])> {
-        self.members.iter().map(|member| (member.core, &*member.counters, &*member.queues))
+    /// Each worker's number, core, counters and receive queues.
+    pub(crate) fn workers(
+        &self,
+    ) -> impl Iterator<Item = (usize, u32, &WorkerCounters, &[Assigned])> {
+        let members = self.members.iter();
+        members.map(|it| (it.number, it.core, &*it.counters, &*it.queues))
+    }
+
+    /// What workers have counted, those that have ended among them.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {
+        let members = self.members.iter().map(|member| &*member.counters);
+        members.chain(self.retired.values().map(|counters| &**counters))
     }
 
     /// What shows that the workers live.
@@ -253,16 +354,20 @@ impl Crew {
 
     /// Stops the workers. They drop their queues.
     pub(crate) fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for member in self.members {
-            if member.thread.join().is_err() {
-                tracing::error!(core = member.core, "the worker had panicked");
-            }
-        }
+        self.members.iter().for_each(|member| member.orders.stop());
+        self.members.into_iter().for_each(Member::stop);
     }
 }
 
 impl Member {
+    /// Ends it, and waits for that: it takes one iteration, or one sleep.
+    fn stop(self) {
+        self.orders.stop();
+        if self.thread.join().is_err() {
+            tracing::error!(core = self.core, "the worker had panicked");
+        }
+    }
+
     /// Sends a letter; waits while the box is full.
     async fn send(&self, mail: Mail) {
         let mut mail = mail;
@@ -319,8 +424,7 @@ fn spawn(
     number: usize,
     core: u32,
     worker: Worker,
-    idle: IdlePolicy,
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
 ) -> Result<JoinHandle<()>, CrewError> {
     let failed = |reason: String| CrewError { core, reason };
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
@@ -338,7 +442,7 @@ fn spawn(
                 Err(reason) => return started.send(Err(reason)).unwrap_or(()),
             };
             let _ = started.send(Ok(()));
-            worker.run(idle, &stop);
+            worker.run(&orders);
         })
         .map_err(|error| failed(error.to_string()))?;
     let outcome = outcome.recv().unwrap_or_else(|_| Err("it ended at once".to_owned()));

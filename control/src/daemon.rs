@@ -1,14 +1,15 @@
 //! The daemon: one thread that watches desired state, keeps the switch to it, reports what became
 //! of it, and answers questions.
 
+mod reload;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dataplane::watch::Wanted;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::CpuSet;
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
@@ -24,6 +25,9 @@ use crate::show::{Answer, BindError, Query, Request, Server};
 use crate::store::hold::{Hold, News, Source};
 use crate::store::{self, Listing, Store, StoreError};
 use crate::switch::{StartError, Switch, WatchOrder};
+
+pub use reload::Origin;
+use reload::Reloads;
 
 /// How often actual state is looked at; a change is reported within this time.
 const TICK: Duration = Duration::from_millis(100);
@@ -53,10 +57,10 @@ pub enum DaemonError {
     },
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<(), DaemonError> {
+/// Runs until SIGTERM or SIGINT. SIGHUP has the configuration read anew.
+pub fn run(config: Config, origin: Origin) -> Result<(), DaemonError> {
     let system = |doing| move |source| DaemonError::System { doing, source };
-    leave_worker_cores(&config.workers.cores);
+    leave_worker_cores(&config.workers.cores, &origin.machine.allowed);
     lock_memory();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -67,14 +71,17 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             terminate: signal(SignalKind::terminate()).map_err(system("catching SIGTERM"))?,
             interrupt: signal(SignalKind::interrupt()).map_err(system("catching SIGINT"))?,
         };
-        let mut daemon = Daemon::start(config).await?;
-        daemon.serve(&mut ends).await;
+        let mut hangup = signal(SignalKind::hangup()).map_err(system("catching SIGHUP"))?;
+        let mut daemon = Daemon::start(config, origin).await?;
+        daemon.serve(&mut ends, &mut hangup).await;
         daemon.stop().await;
         Ok(())
     })
 }
 
 struct Daemon {
+    origin: Origin,
+    reloads: Reloads,
     switch: Switch,
     store: Arc<dyn Store>,
     hold: Hold,
@@ -104,7 +111,7 @@ impl Ends {
 }
 
 impl Daemon {
-    async fn start(config: Config) -> Result<Self, DaemonError> {
+    async fn start(config: Config, origin: Origin) -> Result<Self, DaemonError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -124,6 +131,8 @@ impl Daemon {
             "the switch runs"
         );
         Ok(Self {
+            origin,
+            reloads: Reloads::default(),
             switch,
             store,
             hold,
@@ -139,7 +148,7 @@ impl Daemon {
 
     /// Follows desired state until a signal comes. A store that fails changes nothing: what is in
     /// force stays in force until it can be read again.
-    async fn serve(&mut self, ends: &mut Ends) {
+    async fn serve(&mut self, ends: &mut Ends, hangup: &mut Signal) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -148,6 +157,7 @@ impl Daemon {
                 request = self.server.next() => self.answer(request).await,
                 scrape = next_scrape(&mut self.metrics) => scrape.answer(self.figures()),
                 _ = tick.tick() => self.tick().await,
+                _ = hangup.recv() => drop(self.reload(false, false).await),
                 () = ends.wait() => return,
             }
         }
@@ -231,6 +241,10 @@ impl Daemon {
                 Err(why) => request.refuse(why),
             };
         }
+        if let Query::Reload { dry_run, partly } = *request.query() {
+            let view = self.reload(dry_run, partly).await;
+            return request.answer(Answer::Reload(view));
+        }
         let switch = &self.switch;
         let answer = match request.query().clone() {
             Query::Summary {} => Answer::Summary(Box::new(self.summary())),
@@ -239,9 +253,11 @@ impl Daemon {
             Query::Fdb { network } => Answer::Fdb(switch.fdb_view(network)),
             Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
             Query::Workers {} => Answer::Workers(switch.worker_views()),
-            Query::Rebalance { .. } | Query::Capture { .. } | Query::Trace { .. } => {
-                unreachable!("answered above")
-            }
+            Query::Rebalance { .. }
+            | Query::Reload { .. }
+            | Query::Capture { .. }
+            | Query::Trace { .. } => unreachable!("answered above"),
+            Query::Config {} => Answer::Config(self.config_view()),
             Query::Acl { port, rules } => Answer::Acl(switch.acl_views(port, rules)),
             Query::Explain { port } => match switch.explain_view(port) {
                 Some(view) => Answer::Explain(Box::new(view)),
@@ -284,6 +300,7 @@ impl Daemon {
         let switch = &self.switch;
         Figures {
             summary: self.summary(),
+            config: self.config_view(),
             store: self.store_view(),
             ports: switch.port_views(),
             vhost: switch.vhost_views(None),
@@ -390,20 +407,17 @@ fn new_problems<'a>(
     now.flatten().filter(move |problem| !before.contains(problem))
 }
 
-/// Keeps this thread, and all that it starts but the workers, off the workers' cores, if there are
-/// others; and off cores that the kernel keeps for somebody else, if there are any more.
-fn leave_worker_cores(workers: &[u32]) {
-    let me = Pid::from_raw(0);
-    let Ok(allowed) = sched_getaffinity(me) else { return };
-    let free = |cpu: &u32| allowed.is_set(*cpu as usize).unwrap_or(false) && !workers.contains(cpu);
-    let free: BTreeSet<u32> = (0..CpuSet::count() as u32).filter(free).collect();
+/// Keeps all threads but the workers off the workers' cores, if others are `allowed`; and off cores that
+/// the kernel keeps for somebody else, if there are any more.
+fn leave_worker_cores(workers: &[u32], allowed: &BTreeSet<u32>) {
+    let free: BTreeSet<u32> = allowed.iter().copied().filter(|it| !workers.contains(it)).collect();
     let isolated = cores::isolated();
     let ordinary: BTreeSet<u32> = free.difference(&isolated).copied().collect();
     let chosen = if ordinary.is_empty() { free } else { ordinary };
     let mut set = CpuSet::new();
     let any = chosen.iter().filter(|cpu| set.set(**cpu as usize).is_ok()).count() > 0;
-    if any && let Err(errno) = sched_setaffinity(me, &set) {
-        tracing::warn!("keeping the control thread off the workers' cores: {}", errno.desc());
+    if any {
+        reload::confine(&set);
     }
 }
 

@@ -366,7 +366,7 @@ mod tests {
             refused.to_string(),
             format!(
                 "networks/{new}: physnet: physnet `p` is not configured on this host, which has \
-                 none; correct the name, or add [physnets.p] to the configuration and restart"
+                 none; correct the name, or add [physnets.p] to the configuration and reload it"
             )
         );
         let values = store.list().await.expect("it can be read").values;

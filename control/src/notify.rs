@@ -36,9 +36,15 @@ pub(crate) struct Heart {
 impl Notify {
     /// Feeds the watchdog from now on, if there is one, on the current runtime.
     pub(crate) fn begin(hearts: Vec<Heart>) -> Notify {
-        let feeder = sd_notify::watchdog_enabled()
-            .map(|limit| tokio::spawn(feed(Pulse::new(hearts, Instant::now()), limit)));
-        Notify { ready: false, status: String::new(), feeder }
+        Notify { ready: false, status: String::new(), feeder: feeder(hearts) }
+    }
+
+    /// Feeds the watchdog while these workers live, and no longer by the former ones.
+    pub(crate) fn watch(&mut self, hearts: Vec<Heart>) {
+        if let Some(feeder) = &self.feeder {
+            feeder.abort();
+        }
+        self.feeder = feeder(hearts);
     }
 
     /// Tells how many ports are ready; and that the switch is, once it is known what should be in force
@@ -121,6 +127,12 @@ impl Heart {
     fn polls(&self) -> u64 {
         self.counters.polls.load(Ordering::Relaxed)
     }
+}
+
+/// The task that feeds the watchdog, if there is one.
+fn feeder(hearts: Vec<Heart>) -> Option<JoinHandle<()>> {
+    let limit = sd_notify::watchdog_enabled()?;
+    Some(tokio::spawn(feed(Pulse::new(hearts, Instant::now()), limit)))
 }
 
 /// Feeds the watchdog while all workers live. It bites after `limit` without.

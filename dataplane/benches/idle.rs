@@ -12,10 +12,9 @@
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "not a worker")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dataplane::idle::IdlePolicy;
+use dataplane::idle::{IdlePolicy, Orders};
 
 #[path = "parts/bed.rs"]
 #[allow(dead_code, reason = "the other bench uses all of it")]
@@ -49,11 +48,11 @@ fn measure(name: &str, policy: IdlePolicy) {
     let (mut from, mut to) = (GuestBed::new(), GuestBed::new());
     let Switch { worker, .. } =
         Switch::new(&[Arc::clone(&from.device), Arc::clone(&to.device)], true);
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
+    let orders = Arc::new(Orders::new(policy));
+    let followed = Arc::clone(&orders);
     let thread = std::thread::spawn(move || {
         let start = Instant::now();
-        worker.run(policy, &stopped);
+        worker.run(&followed);
         // The first number: nanoseconds on a core (proc(5)).
         let used = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         let used = used.split(' ').next().and_then(|it| it.parse::<f64>().ok()).unwrap_or(0.0);
@@ -72,7 +71,7 @@ fn measure(name: &str, policy: IdlePolicy) {
             sent.elapsed()
         })
         .collect();
-    stop.store(true, Ordering::Relaxed);
+    orders.stop();
     let share = thread.join().expect("the worker ends in peace");
     waits.sort_unstable();
     let at = |share: f64| {

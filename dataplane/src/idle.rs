@@ -4,6 +4,7 @@
 //! shared (a laptop, a test machine with guests on the same cores) it can rest in growing steps
 //! instead, up to a bound that the operator chose: the longest that a frame may then wait.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Empty polls before the first rest.
@@ -19,6 +20,57 @@ pub enum IdlePolicy {
         /// The longest sleep.
         max: Duration,
     },
+}
+
+/// What a worker is told without mail, in one word that it looks at between bursts: how to be idle,
+/// and to stop.
+#[derive(Debug)]
+pub struct Orders(AtomicU64);
+
+impl Orders {
+    /// To stop.
+    const STOP: u64 = u64::MAX;
+
+    /// To work, and to be idle like this.
+    pub fn new(policy: IdlePolicy) -> Self {
+        Self(AtomicU64::new(Self::word(policy)))
+    }
+
+    /// To be idle like this from now on.
+    pub fn idle(&self, policy: IdlePolicy) {
+        // Who was told to stop has not been told otherwise.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            (word != Self::STOP).then_some(Self::word(policy))
+        });
+    }
+
+    /// To stop.
+    pub fn stop(&self) {
+        self.0.store(Self::STOP, Ordering::Relaxed);
+    }
+
+    /// The longest sleep in nanoseconds; 0 to poll on.
+    fn word(policy: IdlePolicy) -> u64 {
+        match policy {
+            IdlePolicy::Poll => 0,
+            IdlePolicy::Sleep { max } => u64::try_from(max.as_nanos()).unwrap_or(Self::STOP - 1),
+        }
+    }
+
+    /// What is ordered, to be compared with what was.
+    #[inline(always)]
+    pub(crate) fn load(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// What the word says: none to stop.
+    pub(crate) fn read(word: u64) -> Option<IdlePolicy> {
+        match word {
+            Self::STOP => None,
+            0 => Some(IdlePolicy::Poll),
+            nanos => Some(IdlePolicy::Sleep { max: Duration::from_nanos(nanos) }),
+        }
+    }
 }
 
 /// A worker's idleness.
@@ -37,14 +89,16 @@ impl Idle {
         Self { policy, empty_polls: 0, next: FIRST_REST }
     }
 
-    /// Makes the calling worker's thread one that rests: its sleeps end on time, not up to 50 µs late,
-    /// and it is patient with workers that the kernel has put aside, as their cores are shared too.
+    /// Makes the calling worker's thread one that rests, or one that does not. If it does, its sleeps
+    /// end on time, not up to 50 µs late, and it is patient with workers that the kernel has put
+    /// aside, as their cores are shared too.
     pub fn prepare_thread(&self) {
-        if self.policy != IdlePolicy::Poll {
+        let rests = self.policy != IdlePolicy::Poll;
+        if rests {
             // Without it sleeps are longer than asked for, which is no reason to fail.
             let _ = nix::sys::prctl::set_timerslack(1);
-            vhost::share_core();
         }
+        vhost::share_core(rests);
     }
 
     /// Takes note of a poll, and rests if that is due. Returns whether it rested.
@@ -86,6 +140,20 @@ mod tests {
         assert!(!idle.after_poll(3));
         assert_eq!(idle.next, FIRST_REST);
         assert!(!idle.after_poll(0));
+    }
+
+    #[test]
+    fn orders_are_followed_until_the_last() {
+        let sleep = |micros| IdlePolicy::Sleep { max: Duration::from_micros(micros) };
+        let orders = Orders::new(sleep(250));
+        assert_eq!(Orders::read(orders.load()), Some(sleep(250)));
+        for policy in [IdlePolicy::Poll, sleep(1), IdlePolicy::Sleep { max: Duration::MAX }] {
+            orders.idle(policy);
+            assert!(Orders::read(orders.load()).is_some(), "{policy:?} is no order to stop");
+        }
+        orders.stop();
+        orders.idle(IdlePolicy::Poll);
+        assert_eq!(Orders::read(orders.load()), None);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock, try_lock};
 #[derive(Debug)]
 pub struct Publisher<T> {
     shared: Arc<Shared<T>>,
+    /// The generation that each reader has taken; the largest number for readers that ended.
+    seen: Vec<Arc<CachePadded<AtomicU64>>>,
     /// Values that a reader may still use, with the generation that replaced each.
     retired: Vec<(u64, Arc<T>)>,
 }
@@ -25,7 +27,8 @@ pub struct Publisher<T> {
 #[derive(Debug)]
 pub struct Reader<T> {
     shared: Arc<Shared<T>>,
-    index: usize,
+    /// Where the publisher reads which generation this reader has.
+    seen: Arc<CachePadded<AtomicU64>>,
     generation: u64,
     current: Arc<T>,
 }
@@ -34,28 +37,38 @@ pub struct Reader<T> {
 struct Shared<T> {
     generation: CachePadded<AtomicU64>,
     slot: Mutex<(u64, Arc<T>)>,
-    /// The generation that each reader has taken; the largest number for readers that ended.
-    seen: Vec<CachePadded<AtomicU64>>,
 }
 
 impl<T> Publisher<T> {
     /// A publisher of `value` and as many readers of it as asked for.
     pub fn new(value: T, readers: usize) -> (Self, Vec<Reader<T>>) {
-        let current = Arc::new(value);
         let shared = Arc::new(Shared {
             generation: CachePadded::new(AtomicU64::new(0)),
-            slot: Mutex::new((0, Arc::clone(&current))),
-            seen: (0..readers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            slot: Mutex::new((0, Arc::new(value))),
         });
-        let readers = (0..readers)
-            .map(|index| Reader {
-                shared: Arc::clone(&shared),
-                index,
-                generation: 0,
-                current: Arc::clone(&current),
-            })
-            .collect();
-        (Self { shared, retired: Vec::new() }, readers)
+        let mut publisher = Self { shared, seen: Vec::new(), retired: Vec::new() };
+        let readers = (0..readers).map(|_| publisher.join()).collect();
+        (publisher, readers)
+    }
+
+    /// One more reader, which begins with the value that was published last. It has the next number.
+    pub fn join(&mut self) -> Reader<T> {
+        let slot = lock(&self.shared.slot);
+        let (generation, current) = (slot.0, Arc::clone(&slot.1));
+        drop(slot);
+        let seen = Arc::new(CachePadded::new(AtomicU64::new(generation)));
+        self.seen.push(Arc::clone(&seen));
+        Reader { shared: Arc::clone(&self.shared), seen, generation, current }
+    }
+
+    /// How many readers there are.
+    pub fn readers(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Forgets a reader that has ended. Those after it have a number less.
+    pub fn forget(&mut self, reader: usize) {
+        self.seen.remove(reader);
     }
 
     /// Replaces the value. Readers take it at their next load; see [`settle`](Self::settle).
@@ -79,7 +92,7 @@ impl<T> Publisher<T> {
 
     /// The reader that is furthest behind, with its generation, if there is any reader.
     pub fn laggard(&self) -> Option<(usize, u64)> {
-        let seen = self.shared.seen.iter().map(|seen| seen.load(Ordering::Acquire));
+        let seen = self.seen.iter().map(|seen| seen.load(Ordering::Acquire));
         seen.enumerate().min_by_key(|(_, generation)| *generation)
     }
 }
@@ -103,14 +116,14 @@ impl<T> Reader<T> {
         // Not the last reference: the publisher keeps the old value until `seen` says otherwise.
         self.current = value;
         self.generation = generation;
-        self.shared.seen[self.index].store(generation, Ordering::Release);
+        self.seen.store(generation, Ordering::Release);
     }
 }
 
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
         // The value itself is still held here for a moment, and then freed by whoever is last.
-        self.shared.seen[self.index].store(u64::MAX, Ordering::Release);
+        self.seen.store(u64::MAX, Ordering::Release);
     }
 }
 
@@ -139,6 +152,23 @@ mod tests {
         let (mut publisher, readers) = Publisher::new(1, 1);
         drop(readers);
         publisher.publish(2);
+        assert!(publisher.settle());
+    }
+
+    #[test]
+    fn a_reader_that_joins_begins_with_the_newest_value() {
+        let (mut publisher, mut readers) = Publisher::new(1, 1);
+        publisher.publish(2);
+        let mut late = publisher.join();
+        assert_eq!(*late.load(), 2);
+        assert!(!publisher.settle(), "the first has not looked");
+        readers[0].load();
+        assert!(publisher.settle());
+        drop(readers);
+        publisher.forget(0);
+        publisher.publish(3);
+        assert_eq!(publisher.laggard(), Some((0, 1)));
+        assert_eq!(*late.load(), 3);
         assert!(publisher.settle());
     }
 

@@ -1,14 +1,13 @@
 //! The heart: a worker polls its receive queues and sends on what it finds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use vhost::{BURST_MAX, Burst, Received};
 
 use crate::clock::{Clock, cycles};
 use crate::counters::{WorkerCounters, count};
 use crate::fdb::Fdb;
-use crate::idle::{Idle, IdlePolicy};
+use crate::idle::{Idle, Orders};
 use crate::mailbox::{Mail, Mailbox, Returned};
 use crate::outbox::{Outbox, Unseen};
 use crate::packet::{Look, Looks};
@@ -146,15 +145,19 @@ impl Worker {
         total
     }
 
-    /// Polls until `stop` is set.
-    pub fn run(mut self, idle: IdlePolicy, stop: &AtomicBool) {
-        let mut idle = Idle::new(idle);
-        idle.prepare_thread();
-        while !stop.load(Ordering::Relaxed) {
-            let frames = self.poll();
-            if idle.after_poll(frames) {
-                count(&self.counters.rests, 1);
+    /// Polls until it is ordered to stop.
+    pub fn run(mut self, orders: &Orders) {
+        let mut order = orders.load();
+        while let Some(policy) = Orders::read(order) {
+            let mut idle = Idle::new(policy);
+            idle.prepare_thread();
+            while orders.load() == order {
+                let frames = self.poll();
+                if idle.after_poll(frames) {
+                    count(&self.counters.rests, 1);
+                }
             }
+            order = orders.load();
         }
     }
 

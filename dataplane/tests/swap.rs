@@ -7,14 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use dataplane::acl::{Acl, Budget, Compiler, Direction, Family, Part, Remote, Rule, RuleLabel};
 use dataplane::clock::Clock;
 use dataplane::counters::{DropReason, WorkerCounters};
 use dataplane::fdb::{Fdb, FdbOptions, Hash};
 use dataplane::headers::Mac;
-use dataplane::idle::IdlePolicy;
+use dataplane::idle::{IdlePolicy, Orders};
 use dataplane::mailbox::{Mail, Postman, mailbox};
 use dataplane::policy::{Guard, Policy, Station};
 use dataplane::port::Rxq;
@@ -68,7 +67,7 @@ struct Bed {
     publisher: Publisher<Plan>,
     hash: Hash,
     counters: Arc<WorkerCounters>,
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
     worker: Option<std::thread::JoinHandle<()>>,
     _postman: Postman,
 }
@@ -95,7 +94,7 @@ impl Bed {
         postman.send(Mail::Attach(rxq)).unwrap();
         let (its, clock) = (Arc::clone(&counters), Clock::calibrate());
         let worker = Worker::new(0, readers.remove(0), mailbox, Arc::new(fdb), clock, its);
-        let stop = Arc::new(AtomicBool::new(false));
+        let orders = Arc::new(Orders::new(IdlePolicy::Poll));
         let mut bed = Self {
             devices,
             from,
@@ -103,13 +102,12 @@ impl Bed {
             publisher,
             hash,
             counters,
-            stop: Arc::clone(&stop),
+            orders: Arc::clone(&orders),
             worker: None,
             _postman: postman,
         };
         bed.publish(acl);
-        let poll = IdlePolicy::Poll;
-        bed.worker = Some(std::thread::spawn(move || worker.run(poll, &stop)));
+        bed.worker = Some(std::thread::spawn(move || worker.run(&orders)));
         bed
     }
 
@@ -155,7 +153,7 @@ impl Bed {
                 supplied = supplied.wrapping_add(1);
             }
         }
-        self.stop.store(true, Ordering::Relaxed);
+        self.orders.stop();
         self.worker.take().unwrap().join().unwrap();
         arrived.extend(
             self.to.received().iter().map(|it| u32::from_be_bytes(it[42..46].try_into().unwrap())),

@@ -6,14 +6,16 @@
 mod daemon;
 mod groups;
 mod judge;
+mod reload;
 mod setup;
 mod store;
+mod top;
 mod watch;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use control::config::Config;
+use control::config::{Config, LogLevel};
 use control::model::{
     AddressPair, Devargs, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, SocketName,
     StationAddress, Vid,
@@ -25,8 +27,10 @@ pub use self::groups::{
     ReturnTraffic, RuleAction,
 };
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
+pub use self::reload::ReloadArguments;
 pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
+pub use self::top::TopArguments;
 pub use self::watch::{CaptureArguments, TraceArguments};
 
 /// What the options are headed by that most people need not give.
@@ -80,6 +84,8 @@ pub enum Command {
     Setup(SetupArguments),
     /// Show what the running switch does
     Show(ShowArguments),
+    /// Show what ports and workers do now, on a live screen
+    Top(TopArguments),
     /// Explain in words what may enter and leave a port
     #[command(subcommand_value_name = "WHAT", subcommand_help_heading = "What")]
     Explain(ExplainArguments),
@@ -91,6 +97,8 @@ pub enum Command {
     Trace(TraceArguments),
     /// Give receive queues to workers by what they cost
     Rebalance(RebalanceArguments),
+    /// Have the daemon read its configuration anew, without a restart
+    Reload(ReloadArguments),
     /// Add and delete networks in the store
     #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
     Network(NetworkArguments),
@@ -130,9 +138,9 @@ pub struct RunArguments {
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug or trace; PART=LEVEL for one part of the program,
-    /// several of these with commas between
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = super::run::log_filter)]
-    pub log: String,
+    /// several of these with commas between. Default: the configuration's log.level
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
 }
 
 /// How the log is written.
@@ -228,6 +236,8 @@ pub enum What {
         #[arg(long, value_name = "PORT")]
         port: Option<String>,
     },
+    /// The configuration in force, and how it was reloaded last
+    Config,
     /// Memory: the pool of frames, tables, and what is mapped of guests
     Memory,
     /// The store: what was read of it, what is written to it, and how that goes

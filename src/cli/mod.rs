@@ -13,12 +13,14 @@ mod judge;
 mod pcapng;
 mod pick;
 mod place;
+mod reload;
 mod run;
 mod setup;
 mod show;
 mod store;
 #[cfg(test)]
 mod tests;
+mod top;
 mod watch;
 
 use std::ffi::OsString;
@@ -69,11 +71,13 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Setup(arguments) => setup::setup(arguments, out),
         Command::Generate { directory } => generate::generate(directory),
         Command::Show(arguments) => show::show(arguments, out),
+        Command::Top(arguments) => top::top(arguments, out),
         Command::Explain(arguments) => judge::explain(arguments, out),
         Command::TestFrame(arguments) => judge::test_frame(arguments, out),
         Command::Capture(arguments) => watch::capture(arguments, out, err),
         Command::Trace(arguments) => watch::trace(arguments, out, err),
         Command::Rebalance(arguments) => show::rebalance(arguments, out),
+        Command::Reload(arguments) => reload::reload(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),
         Command::Port(arguments) => edit::port(arguments, out, err),
         Command::Group(arguments) => groups::group(arguments, out),

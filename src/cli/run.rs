@@ -2,42 +2,53 @@
 
 use std::io::IsTerminal;
 
-use control::config::Config;
-use tracing_subscriber::EnvFilter;
+use control::config::{ConfigErrors, ConfigFile, Machine};
+use control::daemon::Origin;
+use tracing_subscriber::{EnvFilter, reload};
 
 use super::arguments::{LogFormat, RunArguments};
 use super::failure::Failure;
 
 /// Runs the daemon until a signal ends it.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let config = Config::load(&arguments.config)?;
-    start_log(arguments.log_format, &arguments.log);
-    control::daemon::run(config).map_err(|error| Failure::Failed(error.to_string()))
+    let machine = Machine::here().map_err(ConfigErrors::one)?;
+    let mut config = ConfigFile::load(&arguments.config, &machine)?.config;
+    if let Some(level) = &arguments.log {
+        config.log.level = level.clone();
+    }
+    let log = start_log(arguments.log_format, &config.log.level.to_string());
+    let path = std::path::absolute(&arguments.config).unwrap_or(arguments.config.clone());
+    let origin = Origin { path, machine, log, log_is_fixed: arguments.log.is_some() };
+    control::daemon::run(config, origin).map_err(|error| Failure::Failed(error.to_string()))
 }
+
+/// Changes what is logged from now on.
+type ChangeLog = Box<dyn Fn(&str) -> Result<(), String>>;
 
 /// Sends all that is traced to standard error, from now on.
-fn start_log(format: LogFormat, filter: &str) {
+fn start_log(format: LogFormat, filter: &str) -> ChangeLog {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
+    let filter = EnvFilter::new(filter);
+    // The handle's type has the format's in it, so that it is made last.
     match format {
-        LogFormat::Human => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Human => {
+            let log = log.with_env_filter(filter).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| change(&handle, filter))
+        }
+        LogFormat::Json => {
+            let log = log.json().with_env_filter(filter).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| change(&handle, filter))
+        }
     }
 }
 
-/// Reads the value of `--log`.
-pub fn log_filter(text: &str) -> Result<String, String> {
-    const REMEDY: &str = "write error, warn, info, debug or trace, or PART=LEVEL";
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    // A word alone would be taken for the name of a part, of which then all is logged.
-    let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_word && !LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level)) {
-        return Err(format!("that is no level; {REMEDY}"));
-    }
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("{error}; {REMEDY}")),
-    }
+fn change<S>(log: &reload::Handle<EnvFilter, S>, filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    log.reload(filter).map_err(|error| error.to_string())
 }

@@ -105,6 +105,12 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
             views.retain(|view| port.as_ref().is_none_or(|port| view.port == *port));
             page.print(&views, |views| render::drops(views, wide))
         }
+        Some(What::Config) => {
+            let Answer::Config(view) = daemon.ask(Query::Config {})? else {
+                unreachable!("{ASKED}")
+            };
+            page.print(&view, render::config)
+        }
         Some(What::Memory) => {
             let Answer::Memory(view) = daemon.ask(Query::Memory {})? else {
                 unreachable!("{ASKED}")

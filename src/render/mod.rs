@@ -5,19 +5,20 @@
 //! and UUIDs shortened as far as they stay apart; `--json` is there for exact ones.
 
 mod acl;
+mod config;
 mod course;
 mod drops;
 mod explain;
 mod fdb;
-mod labels;
+pub mod labels;
 mod memory;
 mod ports;
 mod setup;
 mod store;
 mod summary;
-mod table;
+pub mod table;
 mod trial;
-mod units;
+pub mod units;
 mod vhost;
 mod workers;
 
@@ -25,6 +26,7 @@ use control::problem::Problem;
 use control::show::view::{ErrorView, Severity};
 
 pub use self::acl::{acl, acl_rules};
+pub use self::config::{config, reload};
 pub use self::course::{course, end, frame, port_name};
 pub use self::drops::drops;
 pub use self::explain::explain;

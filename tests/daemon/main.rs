@@ -11,12 +11,14 @@ mod early;
 mod life;
 mod metrics;
 mod objects;
+mod reload;
 mod restart;
 mod security;
 mod service;
 mod sockets;
 mod spoofing;
 mod taps;
+mod top;
 mod watch;
 mod wires;
 

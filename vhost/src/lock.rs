@@ -34,11 +34,11 @@ thread_local! {
     static NAPS_HERE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Says that the calling thread is a worker whose core is shared with others, and so is that of
-/// those it shares locks with: [`SpinLock::lock_bounded`] then waits for 20 ms and not for some tens
-/// of microseconds.
-pub fn share_core() {
-    NAPS_HERE.set(NAPS);
+/// Says whether the calling thread is a worker whose core is shared with others, as those are that it
+/// shares locks with: [`SpinLock::lock_bounded`] then waits for 20 ms and not for some tens of
+/// microseconds.
+pub fn share_core(shared: bool) {
+    NAPS_HERE.set(if shared { NAPS } else { 0 });
 }
 
 /// A value that one thread at a time may use, see the [module's head](self).
@@ -199,7 +199,7 @@ mod tests {
         let waiting = {
             let lock = Arc::clone(&lock);
             std::thread::spawn(move || {
-                share_core();
+                share_core(true);
                 lock.lock_bounded().is_some()
             })
         };

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use crate::problem::{Fault, Problem};
 
 /// A parsed file.
+#[derive(Debug)]
 pub(super) struct Document {
     /// Names the file in problems.
     file: String,
@@ -64,7 +65,7 @@ impl Document {
     }
 
     /// The line of a field, or of the nearest table around it if it is absent.
-    fn line(&self, field: &str) -> Option<usize> {
+    pub fn line(&self, field: &str) -> Option<usize> {
         let mut path = field;
         loop {
             if let Some(&line) = self.lines.get(path) {

@@ -1,11 +1,15 @@
-//! The machine's own configuration: one TOML file, read once at the start.
+//! The machine's own configuration: one TOML file, read at the start, and again when an operator asks
+//! for it.
 //!
 //! It says what the machine is (cores, memory, wires, where sockets and files are); what the machine
 //! should do is desired state and lives in a store. Every key has a default but the device of a
 //! physnet, an unknown key is an error, and all problems are told at once, each with its line and
 //! remedy. Reading and judging is in the files beside this one; here is what can be configured.
 
+mod change;
 mod document;
+mod file;
+mod log;
 mod machine;
 mod metrics;
 mod read;
@@ -22,6 +26,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(crate) use self::change::leaves;
+pub use self::change::{Change, Reload};
+pub use self::file::ConfigFile;
+pub use self::log::{LogConfig, LogLevel};
 pub use self::machine::Machine;
 pub use self::metrics::{Listen, MetricsConfig};
 pub use self::store::{Endpoint, Etcd, NetworkingVpp, Prefix, ReturnTraffic, Servers, StoreConfig};
@@ -60,6 +68,9 @@ pub struct Config {
     /// Where metrics are served.
     #[serde(default)]
     pub metrics: MetricsConfig,
+    /// What is logged.
+    #[serde(default)]
+    pub log: LogConfig,
     /// The wires, by the name that networks use.
     #[serde(default)]
     pub physnets: BTreeMap<PhysnetName, Physnet>,
@@ -255,14 +266,14 @@ impl Config {
     /// wrong with it.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         let machine = Machine::here().map_err(ConfigErrors::one)?;
-        read::from_file(path, &machine.host, |config, faults| machine.judge(config, faults))
+        ConfigFile::load(path, &machine).map(|file| file.config)
     }
 
     /// Reads a configuration without looking at the machine: for commands that only ask where the
     /// store or the socket is.
     pub fn read(path: &Path) -> Result<Config, ConfigErrors> {
         let host = machine::host_name().map_err(ConfigErrors::one)?;
-        read::from_file(path, &host, |_, _| {})
+        read::from_file(path, &host, |_, _| {}).map(|(config, _)| config)
     }
 }
 
@@ -305,7 +316,8 @@ impl fmt::Display for FileMode {
 }
 
 impl ConfigErrors {
-    fn one(problem: Problem) -> ConfigErrors {
+    /// One problem.
+    pub fn one(problem: Problem) -> ConfigErrors {
         ConfigErrors { problems: vec![problem] }
     }
 }

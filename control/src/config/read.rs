@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::{
-    Acl, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers, metrics,
-    store,
+    Acl, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers, log,
+    metrics, store,
 };
 use crate::cores;
 use crate::fields::{Fields, shown};
@@ -25,7 +25,7 @@ use crate::text::Text;
 const SLEEP_MAX_US: u32 = 250;
 
 /// What a frame is longer than its payload: addresses, type, two tags (802.1Q, 802.3 §3.2.7).
-const OVERHEAD_BYTES: u16 = 22;
+pub(super) const OVERHEAD_BYTES: u16 = 22;
 
 /// What a buffer of DPDK is longer than its room for a frame: headroom, `rte_mbuf`, pool header.
 const BUFFER_OVERHEAD_BYTES: u64 = 128 + 128 + 64;
@@ -35,7 +35,7 @@ pub(super) fn from_file(
     path: &Path,
     host: &Result<HostName, Misfit>,
     judge: impl FnOnce(&mut Config, &mut Vec<Fault>),
-) -> Result<Config, ConfigErrors> {
+) -> Result<(Config, Document), ConfigErrors> {
     let (document, value) = Document::open(path).map_err(|problems| ConfigErrors { problems })?;
     let mut faults = Vec::new();
     let config = Fields::new(value, "", "the configuration", &mut faults)
@@ -49,7 +49,7 @@ pub(super) fn from_file(
     match config {
         Some(mut config) if !problems.iter().any(Problem::is_error) => {
             config.warnings = problems;
-            Ok(config)
+            Ok((config, document))
         }
         _ => Err(ConfigErrors { problems }),
     }
@@ -75,6 +75,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
     let fdb = fields.table("fdb").map(read_fdb);
     let acl = fields.table("acl").map(read_acl);
     let metrics = fields.table("metrics").map(metrics::read);
+    let log = fields.table("log").map(log::read);
     let physnets: BTreeMap<PhysnetName, Physnet> = fields.tables("physnets", read_physnet);
     fields.finish();
     if let Some(vpp) = &mut store.networking_vpp {
@@ -93,6 +94,7 @@ fn read(mut fields: Fields<'_>, kernel_name: &Result<HostName, Misfit>) -> Optio
         fdb: fdb.unwrap_or_default(),
         acl: acl.unwrap_or_default(),
         metrics: metrics.unwrap_or_default(),
+        log: log.unwrap_or_default(),
         physnets,
         warnings: Vec::new(),
     })

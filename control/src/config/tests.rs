@@ -39,7 +39,8 @@ impl Bed {
         let file = self.path().join("viaduct.toml");
         fs::write(&file, text).expect("the directory can be written");
         let machine = machine();
-        read::from_file(&file, &machine.host, |config, faults| machine.judge(config, faults))
+        let judge = |config: &mut _, faults: &mut _| machine.judge(config, faults);
+        read::from_file(&file, &machine.host, judge).map(|(config, _)| config)
     }
 
     /// What is said, without the name of the file.
@@ -183,11 +184,11 @@ fn all_that_is_wrong_is_told_with_its_line() {
             "hots = 'h'\nhost = 'a b'\n[workres]\n",
             &[
                 ":4: hots: is not a field of the configuration; remove it, or use one of: host, \
-                 store, control, workers, vhost, dpdk, fdb, acl, metrics, physnets",
+                 store, control, workers, vhost, dpdk, fdb, acl, metrics, log, physnets",
                 ":5: host: `a b` is not a host name; write 1 to 200 letters, digits, `.`, `_` or \
                  `-`, the first a letter or digit",
                 ":6: workres: is not a field of the configuration; remove it, or use one of: host, \
-                 store, control, workers, vhost, dpdk, fdb, acl, metrics, physnets",
+                 store, control, workers, vhost, dpdk, fdb, acl, metrics, log, physnets",
             ],
         ),
         (
@@ -451,7 +452,7 @@ fn the_example_for_openstack_is_one() {
     );
     let text = fs::read_to_string(&file).expect("it was written").replace("http:", "https:");
     fs::write(&file, text).expect("the directory can be written");
-    let config = read::from_file(&file, &machine().host, |_, _| {}).expect("it is good");
+    let (config, _) = read::from_file(&file, &machine().host, |_, _| {}).expect("it is good");
     let vpp = config.store.networking_vpp.expect("it is configured");
     assert_eq!((vpp.queues, vpp.mtu, vpp.security_groups), (1, Some(1500), true));
     let physnet = "physnet1".parse().expect("a name");

@@ -26,6 +26,8 @@ pub(crate) struct Filters {
     sets: Sets,
     compiled: BTreeMap<Vec<SecurityGroupUuid>, Compiled>,
     ports: BTreeMap<PortUuid, PortFilter>,
+    /// The budget that all of them were held to.
+    budget: (u32, u32),
 }
 
 /// What becomes of a port's frames.
@@ -63,12 +65,14 @@ impl Filters {
             .map(|port| port.security_groups.clone())
             .collect();
         self.compiled.retain(|groups, _| used.contains(groups));
+        let budget = (limits.rules, limits.memory_mib);
+        let same = std::mem::replace(&mut self.budget, budget) == budget;
         self.sets.update(desired, used.iter().flatten().copied());
         for groups in used {
             let basis = Basis::new(&groups, desired, &self.sets);
             let before = self.compiled.remove(&groups);
             let now = match before {
-                Some(before) if before.basis == basis => before,
+                Some(before) if same && before.basis == basis => before,
                 before => self.compile(basis, before, limits),
             };
             self.compiled.insert(groups, now);

@@ -8,8 +8,9 @@ use prometheus_client::registry::Registry;
 
 use super::page::{Labels, Page};
 use crate::show::view::{
-    AclView, DomainView, DropView, FdbStatisticsView, MemoryView, PortKind, PortRef, PortView,
-    Side, SourceView, StoreView, Summary, VhostState, VhostView, WorkerView,
+    AclView, ConfigView, DomainView, DropView, FdbStatisticsView, MemoryView, PortKind, PortRef,
+    PortView, ReloadOutcome, Side, SourceView, StoreView, Summary, VhostState, VhostView,
+    WorkerView,
 };
 
 /// What is known at the time of a scrape: the same views as `viaduct show --json` prints.
@@ -17,6 +18,8 @@ use crate::show::view::{
 pub struct Figures {
     /// The daemon at a glance.
     pub summary: Summary,
+    /// The configuration, and how it was reloaded.
+    pub config: ConfigView,
     /// The store.
     pub store: StoreView,
     /// Ports and uplinks.
@@ -100,6 +103,24 @@ impl Figures {
             [("error", errors), ("warning", warnings)].map(|(severity, count)| {
                 (vec![("severity", severity.to_owned())], f64::from(*count))
             }),
+        )?;
+        let ConfigView { applied, refused, last, .. } = &self.config;
+        page.counters(
+            "config_reloads",
+            "Reloads of the configuration, by what came of them.",
+            [("done", applied), ("refused", refused)]
+                .map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], *count)),
+        )?;
+        let refused = last.iter().map(|last| last.outcome == ReloadOutcome::Refused);
+        page.gauges(
+            "config_last_reload_refused",
+            "1 if the last reload was refused, and the former configuration is in force.",
+            refused.map(|refused| (Labels::new(), flag(refused))),
+        )?;
+        page.gauges(
+            "config_last_reload_timestamp_seconds",
+            "When the configuration was reloaded last, since 1970.",
+            last.iter().map(|last| (Labels::new(), last.at.as_second() as f64)),
         )?;
         let store = &self.store;
         page.gauges(

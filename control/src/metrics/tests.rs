@@ -21,6 +21,7 @@ fn figures() -> Figures {
     }
     let fdb = view!(Query::Fdb { network: None }, Fdb).statistics;
     Figures {
+        config: view!(Query::Config {}, Config),
         summary: *view!(Query::Summary {}, Summary),
         store: *view!(Query::Store {}, Store),
         ports: view!(Query::Ports {}, Ports),

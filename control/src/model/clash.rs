@@ -72,7 +72,7 @@ impl<'a> NetworkClaims<'a> {
                 "physnet",
                 format!("physnet `{name}` is not configured on this host, which has {known}"),
                 format!(
-                    "correct the name, or add [physnets.{name}] to the configuration and restart"
+                    "correct the name, or add [physnets.{name}] to the configuration and reload it"
                 ),
             )];
         };

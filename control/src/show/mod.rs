@@ -8,8 +8,9 @@
 //!
 //! One connection carries one question and one answer, a line of JSON each way, so that a socket tool
 //! and a JSON reader are a client already. What is captured or traced follows its answer, until there
-//! is enough of it. Whoever may connect may look, and no more but for one thing:
-//! have receive queues given to other workers, which changes no frame's fate. How an answer looks to people is the program's to say, and not told here.
+//! is enough of it. Whoever may connect may look, and no more but for what changes no frame's fate by
+//! itself: have receive queues given to other workers, and have the configuration read anew, which
+//! only its owner can write. How an answer looks to people is the program's to say, and not told here.
 
 pub mod client;
 pub mod follow;

@@ -16,9 +16,9 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AcceptView, AclView, DomainView, DropView, ErrorView, ExplainView, FdbView, MemoryView,
-    PortRef, PortView, RebalanceView, StoreView, Summary, TrialView, VhostView, WatchView,
-    WorkerView,
+    AcceptView, AclView, ConfigView, DomainView, DropView, ErrorView, ExplainView, FdbView,
+    MemoryView, PortRef, PortView, RebalanceView, ReloadView, StoreView, Summary, TrialView,
+    VhostView, WatchView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -60,6 +60,15 @@ pub enum Query {
     Rebalance {
         /// Only tell how.
         dry_run: bool,
+    },
+    /// The configuration in force.
+    Config {},
+    /// Read the configuration anew and put it in force.
+    Reload {
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// Do what can be done without a restart, although other changes need one.
+        partly: bool,
     },
     /// The compiled rules of all sets of groups that ports have.
     Acl {
@@ -139,6 +148,8 @@ impl Query {
                 | (Query::Vhost { .. }, Answer::Vhost(_))
                 | (Query::Workers {}, Answer::Workers(_))
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
+                | (Query::Config {}, Answer::Config(_))
+                | (Query::Reload { .. }, Answer::Reload(_))
                 | (Query::Acl { .. }, Answer::Acl(_))
                 | (Query::Explain { .. }, Answer::Explain(_))
                 | (Query::Trial { .. }, Answer::Trial(_))
@@ -171,6 +182,10 @@ pub enum Answer {
     Workers(Vec<WorkerView>),
     /// How queues are given to workers.
     Rebalance(RebalanceView),
+    /// The configuration in force.
+    Config(ConfigView),
+    /// What a reload came to.
+    Reload(ReloadView),
     /// Compiled rules.
     Acl(Vec<AclView>),
     /// What may enter and leave a port.

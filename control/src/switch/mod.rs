@@ -109,9 +109,7 @@ impl Switch {
         }));
         // What an earlier daemon learned was heard before this clock began.
         let clock = stopwatch.clock().set_on(config.fdb.ageing_seconds);
-        let idle =
-            config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max });
-        let crew = Crew::start(eal, &config.workers.cores, idle, &fdb, clock)?;
+        let crew = Crew::start(eal, &config.workers.cores, idle(&config), &fdb, clock)?;
         let now = Instant::now();
         let early = EarlySockets::start(&config.vhost);
         let keeping = Keeping::of(&config);
@@ -141,6 +139,27 @@ impl Switch {
         // Frames that come in before there is any network are told from those of a port that is down.
         switch.open_and_publish(true).await;
         Ok(switch)
+    }
+
+    /// Lets another configuration hold, of which nothing needs a restart; desired state is to be
+    /// applied after it. An error changes nothing.
+    pub(crate) async fn reconfigure(&mut self, config: Config) -> Result<(), CrewError> {
+        let has = |cores: &[u32], of: &[u32]| -> Vec<u32> {
+            cores.iter().copied().filter(|core| !of.contains(core)).collect()
+        };
+        let (before, now) = (&self.config.workers.cores, &config.workers.cores);
+        let (leaving, coming) = (has(before, now), has(now, before));
+        self.crew.idle(idle(&config));
+        if let Err(error) = self.crew.enlist(&coming) {
+            self.crew.idle(idle(&self.config));
+            return Err(error);
+        }
+        self.crew.dismiss(&leaving).await;
+        let fdb = &config.fdb;
+        self.fdb.limit(fdb.ageing_seconds, fdb.port_quota, fdb.domain_quota);
+        self.config = config;
+        self.add_uplinks();
+        Ok(())
     }
 
     /// The machine's configuration.
@@ -281,4 +300,9 @@ impl Switch {
         self.watches.rename(self.port_refs());
         self.crew.publish(Plan { snapshot, egress, watches: self.watches.published() }).await;
     }
+}
+
+/// How idle workers are.
+fn idle(config: &Config) -> IdlePolicy {
+    config.workers.sleep_max().map_or(IdlePolicy::Poll, |max| IdlePolicy::Sleep { max })
 }

@@ -44,9 +44,12 @@ impl Uplink {
 }
 
 impl Switch {
-    /// Gives each configured physnet a number.
+    /// Gives each configured physnet a number that has none yet.
     pub(super) fn add_uplinks(&mut self) {
         for name in self.config.physnets.keys() {
+            if self.uplinks.contains_key(name) {
+                continue;
+            }
             let Some(id) = self.port_numbers.take().and_then(PortId::new) else {
                 tracing::error!(physnet = %name, "no port number is left for the physnet");
                 continue;

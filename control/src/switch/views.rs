@@ -183,7 +183,7 @@ impl Switch {
                 burst_mean: ratio(recent.frames, recent.bursts),
             })
         };
-        let view = |(number, (core, counters, queues)): (usize, (u32, &_, &[Assigned]))| {
+        let view = |(number, core, counters, queues): (usize, u32, &_, &[Assigned])| {
             let counters: &dataplane::counters::WorkerCounters = counters;
             let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
             let work = Work {
@@ -198,29 +198,30 @@ impl Switch {
             let rxqs = queues.iter().filter_map(rxq).collect();
             WorkerView::new(number as u16, core, sleep, rxqs, work)
         };
-        self.crew.workers().enumerate().map(view).collect()
+        self.crew.workers().map(view).collect()
     }
 
     /// Gives receive queues to workers by what they cost lately, unless it is only to be told how.
     pub(crate) async fn rebalance(&mut self, dry_run: bool) -> RebalanceView {
         let now = cycles();
-        let seconds = self.crew.workers().flat_map(|(_, _, queues)| queues);
+        let seconds = self.crew.workers().flat_map(|(_, _, _, queues)| queues);
         let seconds = seconds.map(|it| it.load.recent(now).passed).max().unwrap_or(0);
         let Rota { before, after, transfers } = self.crew.plan(now);
         let refs = self.port_refs();
         let percent = |share: f64| rounded(share * 100.0);
-        let workers = self.crew.workers().enumerate().map(|(number, (core, _, _))| BalanceView {
+        let numbers: Vec<u16> = self.crew.workers().map(|(number, ..)| number as u16).collect();
+        let workers = self.crew.workers().enumerate().map(|(at, (number, core, ..))| BalanceView {
             number: number as u16,
             core,
-            before_percent: percent(before[number]),
-            after_percent: percent(after[number]),
+            before_percent: percent(before[at]),
+            after_percent: percent(after[at]),
         });
         let moves = transfers.iter().filter_map(|it| {
             Some(MoveView {
                 port: refs.get(&it.port)?.clone(),
                 queue: it.queue,
-                from: it.from as u16,
-                to: it.to as u16,
+                from: numbers[it.from],
+                to: numbers[it.to],
                 load_percent: percent(it.share),
             })
         });
@@ -289,7 +290,7 @@ impl Switch {
 
     fn totals(&self, port: PortId) -> PortTotals {
         let mut totals = PortTotals::default();
-        for (_, counters, _) in self.crew.workers() {
+        for counters in self.crew.counters() {
             totals.add(&counters.port(port));
         }
         totals
@@ -320,7 +321,7 @@ impl Switch {
     /// Which workers poll each port.
     fn pollers(&self) -> BTreeMap<PortId, Vec<u16>> {
         let mut pollers = BTreeMap::<PortId, Vec<u16>>::new();
-        for (number, (_, _, queues)) in self.crew.workers().enumerate() {
+        for (number, _, _, queues) in self.crew.workers() {
             for assigned in queues {
                 let workers = pollers.entry(assigned.port).or_default();
                 if workers.last() != Some(&(number as u16)) {

@@ -56,7 +56,7 @@ impl Learner<'_> {
             return self.relocate(place, port);
         }
         let age = self.now.wrapping_sub(value.seen());
-        if age > self.fdb.options.ageing_seconds / 8 {
+        if age > self.fdb.limits.ageing_seconds() / 8 {
             // If somebody else changed the entry meanwhile, theirs is as new.
             let _ = known.compare_exchange(
                 value.0,
@@ -90,7 +90,7 @@ impl Learner<'_> {
             counters.damped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if ledger.ports[port.index()] >= self.fdb.options.port_quota {
+        if ledger.ports[port.index()] >= self.fdb.limits.port_quota() {
             counters.over_quota.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -117,9 +117,9 @@ impl Learner<'_> {
             return;
         }
         let domain = (key >> 48) as usize;
-        let options = &self.fdb.options;
-        let port_full = ledger.ports[port.index()] >= options.port_quota;
-        let domain_full = ledger.domains[domain] >= options.domain_quota;
+        let limits = &self.fdb.limits;
+        let port_full = ledger.ports[port.index()] >= limits.port_quota();
+        let domain_full = ledger.domains[domain] >= limits.domain_quota();
         let Some((bucket, way)) = self.choose(place, port, port_full, domain_full, &ledger) else {
             let refused =
                 if port_full || domain_full { &counters.over_quota } else { &counters.no_room };

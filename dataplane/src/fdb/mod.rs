@@ -20,7 +20,7 @@ mod tests;
 pub use hash::{Hash, Place};
 pub use learner::Learner;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use vhost::SpinLock;
 
@@ -65,11 +65,34 @@ pub struct Fdb {
     /// Their number less one.
     mask: usize,
     hash: Hash,
-    options: FdbOptions,
+    limits: Limits,
     ledger: SpinLock<Ledger>,
     /// Addresses in the table, as the ledger has it; readable without its lock.
     entries: AtomicUsize,
     counters: FdbCounters,
+}
+
+/// What of [`FdbOptions`] may change while the table is in use.
+#[derive(Debug)]
+struct Limits {
+    ageing_seconds: AtomicU32,
+    port_quota: AtomicU32,
+    domain_quota: AtomicU32,
+}
+
+impl Limits {
+    #[inline(always)]
+    fn ageing_seconds(&self) -> u32 {
+        self.ageing_seconds.load(Ordering::Relaxed)
+    }
+
+    fn port_quota(&self) -> u32 {
+        self.port_quota.load(Ordering::Relaxed)
+    }
+
+    fn domain_quota(&self) -> u32 {
+        self.domain_quota.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -201,7 +224,11 @@ impl Fdb {
             buckets: Table::new(buckets),
             mask: buckets - 1,
             hash: Hash::new(options.seed),
-            options,
+            limits: Limits {
+                ageing_seconds: AtomicU32::new(options.ageing_seconds),
+                port_quota: AtomicU32::new(options.port_quota),
+                domain_quota: AtomicU32::new(options.domain_quota),
+            },
             ledger: SpinLock::new(Ledger {
                 ports: vec![0; PORTS_MAX].into_boxed_slice(),
                 domains: vec![0; DOMAINS_MAX].into_boxed_slice(),
@@ -210,6 +237,15 @@ impl Fdb {
             entries: AtomicUsize::new(0),
             counters: FdbCounters::default(),
         }
+    }
+
+    /// Changes how it forgets and what may be learned, from the next burst on. What is above a quota
+    /// already stays until it ages.
+    pub fn limit(&self, ageing_seconds: u32, port_quota: u32, domain_quota: u32) {
+        let limits = &self.limits;
+        limits.ageing_seconds.store(ageing_seconds, Ordering::Relaxed);
+        limits.port_quota.store(port_quota, Ordering::Relaxed);
+        limits.domain_quota.store(domain_quota, Ordering::Relaxed);
     }
 
     /// Learning and looking up for the time of one burst. `now` is in the workers' seconds.
@@ -248,7 +284,7 @@ impl Fdb {
     }
 
     fn is_old(&self, value: Value, now: u32) -> bool {
-        now.saturating_sub(value.seen()) > self.options.ageing_seconds
+        now.saturating_sub(value.seen()) > self.limits.ageing_seconds()
     }
 
     /// Takes an address over that an earlier program had last heard at `seen`, in the workers'
@@ -319,7 +355,7 @@ impl Fdb {
 
     /// Seconds after which an address that was not heard is forgotten.
     pub fn ageing_seconds(&self) -> u32 {
-        self.options.ageing_seconds
+        self.limits.ageing_seconds()
     }
 
     /// Addresses behind a port, old ones included until the next sweep.

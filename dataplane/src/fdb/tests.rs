@@ -194,3 +194,19 @@ fn workers_learn_side_by_side_and_the_ledger_agrees() {
         assert_eq!(listed, fdb.addresses_of(port(number)) as usize);
     }
 }
+
+#[test]
+fn limits_change_while_the_table_is_in_use() {
+    let fdb = Fdb::new(options());
+    learn_all(&fdb, 0..20, port(1), 0);
+    fdb.limit(300, 10, 900);
+    learn_all(&fdb, 20..30, port(1), 0);
+    assert_eq!(fdb.addresses_of(port(1)), 20, "what is there stays, and nothing is added");
+    assert_eq!(fdb.statistics().over_quota, 10);
+    assert!(fdb.learner(200).seek(domain(1), mac(1)).is_some());
+    fdb.limit(100, 10, 900);
+    assert_eq!(fdb.learner(200).seek(domain(1), mac(1)), None, "it is too old now");
+    fdb.limit(100, 512, 5);
+    learn_all(&fdb, 40..50, port(2), 200);
+    assert_eq!(fdb.addresses_of(port(2)), 0, "the domain has more than its quota");
+}

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use control::show::view::{
-    CourseView, EndView, Event, FrameView, LostView, PortRef, Side, StationOrigin, TrialView,
-    WatchView,
+    CourseView, EndView, Event, FrameView, LostView, PortRef, ReloadOutcome, Side, StationOrigin,
+    TrialView, WatchView,
 };
 use control::show::{Answer, Feed, Query, Server};
 use tempfile::TempDir;
@@ -80,7 +80,8 @@ impl Bed {
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
             Some(
-                "show" | "rebalance" | "store" | "test-frame" | "explain" | "capture" | "trace",
+                "show" | "top" | "rebalance" | "reload" | "store" | "test-frame" | "explain"
+                | "capture" | "trace",
             ) => has("--config") || has("--socket"),
             Some("network" | "port" | "group" | "address-group") => {
                 has("--config") || has("--store")
@@ -257,6 +258,13 @@ fn example(query: &Query) -> Answer {
             let is = |named: &PortRef| matches!(named, PortRef::Port { uuid, .. } if Some(*uuid) == *port);
             views.retain(|view| port.is_none() || view.ports.iter().any(is));
             views.iter_mut().filter(|_| !rules).for_each(|view| view.rules = None);
+        }
+        (Query::Reload { dry_run, partly }, Answer::Reload(view)) => {
+            view.outcome = match (dry_run, partly) {
+                (_, false) => ReloadOutcome::Refused,
+                (true, true) => ReloadOutcome::Possible,
+                (false, true) => ReloadOutcome::Partly,
+            };
         }
         (Query::Rebalance { dry_run }, Answer::Rebalance(view)) => view.done = !dry_run,
         _ => {}

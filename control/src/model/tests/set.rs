@@ -164,7 +164,7 @@ fn objects_are_judged_among_the_others() {
                 format!(
                     "{net}: physnet: physnet `nowhere` is not configured on this host, which has \
                      `p`, `q`; correct the name, or add [physnets.nowhere] to the configuration \
-                     and restart"
+                     and reload it"
                 ),
                 format!(
                     "{port}: network: {net} is not in force; correct what is reported for that \
@@ -224,7 +224,7 @@ fn objects_are_judged_among_the_others() {
             vec![NET],
             vec![format!(
                 "{port}: cores[1]: CPU 7 has no worker on this host; there are workers on 2, 3; \
-                 choose among these, or add it to workers.cores in the configuration and restart"
+                 choose among these, or add it to workers.cores in the configuration and reload it"
             )],
         ),
         // What is short enough alone may be too long under the socket directory.

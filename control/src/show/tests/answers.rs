@@ -103,6 +103,28 @@ pub fn answer(query: &Query) -> Answer {
             }],
             moves: vec![MoveView { port: web(), queue: 1, from: 0, to: 1, load_percent: 39.5 }],
         }),
+        Query::Config {} => Answer::Config(ConfigView {
+            file: "/etc/viaduct/viaduct.toml".into(),
+            values: [("workers.cores".to_owned(), serde_json::json!([2, 3]))].into(),
+            applied: 2,
+            refused: 1,
+            last: Some(LastReloadView {
+                at: "2026-01-02T03:04:05Z".parse().expect("a time"),
+                outcome: ReloadOutcome::Refused,
+            }),
+        }),
+        Query::Reload { dry_run, .. } => Answer::Reload(ReloadView {
+            file: "/etc/viaduct/viaduct.toml".into(),
+            outcome: if *dry_run { ReloadOutcome::Possible } else { ReloadOutcome::Applied },
+            changes: vec![ChangeView {
+                key: "log.level".to_owned(),
+                line: Some(3),
+                from: Some("info".into()),
+                to: None,
+                restart: None,
+            }],
+            problems: Vec::new(),
+        }),
         Query::Acl { rules, .. } => {
             let rule = RuleView { rule: rule(), hits: 7 };
             Answer::Acl(vec![AclView {
