@@ -14,6 +14,7 @@ use dataplane::mailbox::{Mail, Postman, Returned, mailbox};
 use dataplane::port::Rxq;
 use dataplane::publish::Publisher;
 use dataplane::snapshot::{DomainId, DomainSpec, Plan, PortId, SnapshotBuilder};
+use dataplane::watch::{Filter, Record, Step, Wanted, Watch};
 use dataplane::worker::Worker;
 use vhost::mock::Guest;
 use vhost::{BURST_MAX, Device};
@@ -84,6 +85,11 @@ impl Station {
 impl Switch {
     /// Guests 1, 2, …, all polled by the first worker.
     fn new(workers: usize, stations: usize) -> Self {
+        Self::watched(workers, stations, Vec::new())
+    }
+
+    /// The same, with somebody who watches.
+    fn watched(workers: usize, stations: usize, watches: Vec<Arc<Watch>>) -> Self {
         let (mut publisher, readers) = Publisher::new(Plan::default(), workers);
         let options = FdbOptions {
             entries: 1024,
@@ -107,7 +113,7 @@ impl Switch {
         let mut builder = SnapshotBuilder::default();
         let spec = DomainSpec { mtu: 1500, learning: true, flooding: true, uplink: None };
         builder.domain(domain, spec);
-        let mut plan = Plan { egress: vec![None], ..Plan::default() };
+        let mut plan = Plan { egress: vec![None], watches, ..Plan::default() };
         for station in &stations {
             let id = port(station.number);
             builder.access(id, true, domain, &[mac(station.number)], None);
@@ -163,6 +169,68 @@ fn a_guest_takes_thousands_of_frames_at_once() {
     assert_eq!(switch.poll(0), 1);
     let totals = switch.workers[0].2.port(port(2));
     assert_eq!((totals.dropped(DropReason::RingFull), switch.drops()), (1, 1));
+}
+
+/// All records of the first worker, which may write them again.
+fn records(watch: &Watch, mut see: impl FnMut(&Record)) {
+    while let Some(record) = watch.take(0) {
+        see(&record);
+        watch.give_back(0, record);
+    }
+}
+
+#[test]
+fn who_watches_sees_what_became_of_each_frame() {
+    let watch = |wanted, ports: &[_]| Arc::new(Watch::new(wanted, ports, Filter::default(), 40, 1));
+    let (all, drops) = (watch(Wanted::All, &[port(2)]), watch(Wanted::Drops, &[]));
+    let courses = watch(Wanted::Courses, &[port(1)]);
+    let other = watch(Wanted::All, &[port(3)]);
+    let watches = [&all, &drops, &courses, &other].map(Arc::clone).to_vec();
+    let mut switch = Switch::watched(1, 3, watches);
+    let sent = u32::from(RING);
+    switch.stations[0].transmit(2, 0..sent);
+    while switch.poll(0) > 0 {}
+    // The receiver has no buffer left for these.
+    switch.stations[0].transmit(2, sent..sent + 10);
+    assert_eq!(switch.poll(0), 10);
+    assert_eq!(switch.workers[0].2.port(port(2)).dropped(DropReason::RingFull), 10);
+    let received = switch.stations[1].received();
+    assert!(received.into_iter().eq((0..sent).map(|number| (1, number))), "in their order");
+
+    // There is room for 1024 records: the ten frames that came last are told as lost.
+    let mut numbers = Vec::new();
+    records(&all, |record| {
+        let Step::Sent { to, dropped: None, .. } = record.step else { panic!("{record:?}") };
+        assert_eq!((to, record.from, record.bytes), (port(2), port(1), 60));
+        assert_eq!(record.data().len(), 40);
+        numbers.push(read(record.data()).1);
+    });
+    assert!(numbers.iter().copied().eq(0..1024));
+    assert!(all.lost().eq([(port(2), 10)]));
+    let mut dropped = Vec::new();
+    records(&drops, |record| {
+        assert_eq!(record.dropped(), Some(DropReason::RingFull));
+        dropped.push(read(record.data()).1);
+    });
+    assert!(dropped.into_iter().eq(sent..sent + 10), "those that pass need no record for long");
+    assert_eq!(drops.lost().count(), 0);
+    // One of each burst, and the two steps of it.
+    let (mut bursts, mut steps) = (0, 0);
+    records(&courses, |record| match record.step {
+        Step::Received { dropped: None, ports: 1, flooded: false } => {
+            bursts += 1;
+            steps = record.serial;
+        }
+        Step::Sent { to, .. } => assert_eq!((to, record.serial), (port(2), steps)),
+        step => panic!("{step:?}"),
+    });
+    assert_eq!(bursts, usize::from(RING) / BURST_MAX + 1);
+    assert!(other.take(0).is_none(), "it is about another port");
+
+    all.end();
+    switch.stations[0].transmit(2, 0..1);
+    assert_eq!(switch.poll(0), 1);
+    assert!(all.take(0).is_none(), "it has ended");
 }
 
 #[test]

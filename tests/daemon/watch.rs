@@ -274,7 +274,7 @@ fn a_trace_says_what_the_worker_did_and_that_is_what_would_be_done_again() {
     bed.web_sends(frames[0]);
     let text = trace.finish(SOON).success();
     assert!(text.contains("tcp 10.0.0.1:4000 > 10.0.0.2:80 syn"), "{text}");
-    assert!(text.contains("to db      passes: rule 0 of group db: ingress tcp 80"), "{text}");
+    assert!(text.contains("to db     passes: rule 0 of group db: ingress tcp 80"), "{text}");
     assert!(!text.contains(":81"), "{text}");
     bed.switch.stop();
 }
