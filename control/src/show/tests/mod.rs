@@ -133,7 +133,10 @@ async fn what_is_no_question_is_refused() {
     let bed = Bed::new();
     bed.serve();
     for (words, why) in [
-        ("{\"query\":\"trace\"}\n", "unknown variant `trace`, expected one of `summary`, `ports`"),
+        (
+            "{\"query\":\"weather\"}\n",
+            "unknown variant `weather`, expected one of `summary`, `ports`",
+        ),
         ("{\"query\":\"ports\",\"network\":\"x\"}\n", "unknown field `network`"),
         ("{\"query\":\"fdb\",\"network\":\"x\"}\n", "`x` is not a UUID; write a UUID such as"),
         ("{\"query\":\"fdb\",\"port\":\"x\"}\n", "unknown field `port`"),
