@@ -26,8 +26,8 @@ use crate::store::hold::{Hold, News, Source};
 use crate::store::{self, Listing, Store, StoreError};
 use crate::switch::{StartError, Switch, WatchOrder};
 
-pub use reload::Origin;
 use reload::Reloads;
+pub use reload::{ChangeLog, Origin};
 
 /// How often actual state is looked at; a change is reported within this time.
 const TICK: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use control::config::{ConfigErrors, ConfigFile, Machine};
-use control::daemon::Origin;
+use control::daemon::{ChangeLog, Origin};
 use tracing_subscriber::{EnvFilter, reload};
 
 use super::arguments::{LogFormat, RunArguments};
@@ -21,9 +21,6 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let origin = Origin { path, machine, log, log_is_fixed: arguments.log.is_some() };
     control::daemon::run(config, origin).map_err(|error| Failure::Failed(error.to_string()))
 }
-
-/// Changes what is logged from now on.
-type ChangeLog = Box<dyn Fn(&str) -> Result<(), String>>;
 
 /// Sends all that is traced to standard error, from now on.
 fn start_log(format: LogFormat, filter: &str) -> ChangeLog {

@@ -96,8 +96,8 @@ impl Rates {
     pub fn of(before: &Reading, now: &Reading, seconds: f64) -> Rates {
         // Another process has counted from nothing.
         let same = before.summary.pid == now.summary.pid;
-        let drops =
-            drop_rates(same.then_some(&before.drops[..]).unwrap_or_default(), &now.drops, seconds);
+        let drops_before = if same { &before.drops[..] } else { &[] };
+        let drops = drop_rates(drops_before, &now.drops, seconds);
         let ports: BTreeMap<&PortRef, &PortView> =
             before.ports.iter().filter(|_| same).map(|view| (&view.port, view)).collect();
         let workers: BTreeMap<(u16, u32), &WorkerView> = before

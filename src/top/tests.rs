@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use control::show::Answer;
+use control::show::view::DropView;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -52,7 +53,8 @@ fn later(before: &Reading) -> Reading {
         port.sent_bytes += by * 700;
     }
     now.ports[1].dropped_frames += 250;
-    now.drops[1].frames += 250;
+    let of_web = |view: &&mut DropView| view.reason == "ring-full";
+    now.drops.iter_mut().find(of_web).expect("the example has it").frames += 250;
     let worker = &mut now.workers[0].work;
     worker.cycles += 4_000_000_000;
     worker.busy_cycles += 3_000_000_000;

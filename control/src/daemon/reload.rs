@@ -17,14 +17,17 @@ use crate::show::view::{
     ChangeView, ConfigView, ErrorView, LastReloadView, ReloadOutcome, ReloadView,
 };
 
+/// Changes what is logged from now on; the error says why not.
+pub type ChangeLog = Box<dyn Fn(&str) -> Result<(), String>>;
+
 /// Where the daemon's configuration is from, and how its log is told what to write.
 pub struct Origin {
     /// The file.
     pub path: PathBuf,
     /// The machine, as the daemon was given it.
     pub machine: Machine,
-    /// Changes what is logged; the error says why not.
-    pub log: Box<dyn Fn(&str) -> Result<(), String>>,
+    /// How the log is told.
+    pub log: ChangeLog,
     /// The command line says what is logged, so the configuration does not.
     pub log_is_fixed: bool,
 }
