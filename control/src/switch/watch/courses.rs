@@ -82,8 +82,16 @@ impl Tracing {
             std::mem::replace(&mut begun.waited, true)
                 || begun.sent.len() >= usize::from(begun.ports)
         };
-        let done = self.begun.extract_if(.., |_, begun| done(begun));
-        done.map(|((worker, _), begun)| (worker, begun)).collect()
+        let (mut finished, mut begun) = (Vec::new(), BTreeMap::new());
+        for (key, mut frame) in std::mem::take(&mut self.begun) {
+            if done(&mut frame) {
+                finished.push((key.0, frame));
+            } else {
+                begun.insert(key, frame);
+            }
+        }
+        self.begun = begun;
+        finished
     }
 }
 
