@@ -46,18 +46,23 @@ pub enum Side {
 }
 
 impl DropReason {
-    /// Why a frame was dropped that was sent by itself, if it was: as [`PortCounters`] count it.
-    pub(crate) fn of(sent: &vhost::Sent) -> Option<Self> {
+    /// How many frames were dropped as they were sent, by each reason that there is for it.
+    #[inline(always)]
+    fn all_of(sent: &vhost::Sent) -> [(Self, u64); 6] {
         [
-            (sent.full, Self::RingFull),
-            (sent.too_big, Self::BufferTooSmall),
-            (sent.down, Self::QueueDown),
-            (sent.busy, Self::QueueBusy),
-            (sent.no_buffer, Self::NoBuffer),
-            (sent.unfinished, Self::Unfinished),
+            (Self::RingFull, sent.full),
+            (Self::BufferTooSmall, sent.too_big),
+            (Self::QueueDown, sent.down),
+            (Self::QueueBusy, sent.busy),
+            (Self::NoBuffer, sent.no_buffer),
+            (Self::Unfinished, sent.unfinished),
         ]
-        .into_iter()
-        .find_map(|(frames, reason)| (frames > 0).then_some(reason))
+    }
+
+    /// Why a frame was dropped that was sent by itself, if it was.
+    pub(crate) fn of(sent: &vhost::Sent) -> Option<Self> {
+        let dropped = Self::all_of(sent).into_iter().find(|(_, frames)| *frames > 0);
+        dropped.map(|(reason, _)| reason)
     }
 }
 
@@ -333,12 +338,9 @@ impl PortCounters {
             count(&self.segments, sent.segments);
         }
         if sent.frames != staged {
-            self.dropped(DropReason::RingFull, sent.full);
-            self.dropped(DropReason::BufferTooSmall, sent.too_big);
-            self.dropped(DropReason::QueueDown, sent.down);
-            self.dropped(DropReason::QueueBusy, sent.busy);
-            self.dropped(DropReason::NoBuffer, sent.no_buffer);
-            self.dropped(DropReason::Unfinished, sent.unfinished);
+            for (reason, frames) in DropReason::all_of(&sent) {
+                self.dropped(reason, frames);
+            }
         }
     }
 

@@ -4,7 +4,6 @@ use vhost::{BURST_MAX, Frames, Sent, Staged, TagEdit};
 
 use crate::counters::{DropReason, WorkerCounters};
 use crate::packet::Looks;
-use crate::port::TxPort;
 use crate::snapshot::{PORTS_MAX, Plan, PortId};
 
 /// See the [module's head](self). Each port gets its frames in the order in which they came.
@@ -26,15 +25,8 @@ pub(crate) trait Sight {
     /// A port is not sent this frame.
     fn denied(&mut self, to: PortId, staged: Staged, reason: DropReason);
 
-    /// Hands frames over to a port, if it has a transmit side.
-    fn send(
-        &mut self,
-        to: PortId,
-        egress: Option<&dyn TxPort>,
-        worker: usize,
-        frames: Frames<'_>,
-        staged: &[Staged],
-    ) -> Sent;
+    /// Hands frames over to a port by `send`, all of them in order, and at once or not.
+    fn send(&mut self, to: PortId, staged: &[Staged], send: impl Fn(&[Staged]) -> Sent) -> Sent;
 }
 
 /// Nobody.
@@ -45,18 +37,8 @@ impl Sight for Unseen {
     fn denied(&mut self, _: PortId, _: Staged, _: DropReason) {}
 
     #[inline(always)]
-    fn send(
-        &mut self,
-        _: PortId,
-        egress: Option<&dyn TxPort>,
-        worker: usize,
-        frames: Frames<'_>,
-        staged: &[Staged],
-    ) -> Sent {
-        match egress {
-            Some(egress) => egress.send(worker, frames, staged),
-            None => Sent { down: staged.len() as u64, ..Sent::default() },
-        }
+    fn send(&mut self, _: PortId, staged: &[Staged], send: impl Fn(&[Staged]) -> Sent) -> Sent {
+        send(staged)
     }
 }
 
@@ -119,8 +101,10 @@ impl Outbox {
             if staged.is_empty() {
                 continue;
             }
-            let egress = plan.egress.get(port.index()).and_then(|egress| egress.as_deref());
-            let sent = sight.send(port, egress, worker, frames, staged);
+            let sent = sight.send(port, staged, |staged| match plan.egress.get(port.index()) {
+                Some(Some(egress)) => egress.send(worker, frames, staged),
+                _ => Sent { down: staged.len() as u64, ..Sent::default() },
+            });
             counters.of(port).sent(staged.len() as u64, sent);
         }
     }

@@ -7,7 +7,6 @@ use vhost::{BURST_MAX, Frames, Sent, Staged, TagEdit};
 use super::{Record, Step, WATCHES_MAX, Wanted, Watch};
 use crate::counters::DropReason;
 use crate::outbox::{Outbox, Sight};
-use crate::port::TxPort;
 use crate::snapshot::PortId;
 
 /// The worker's own: why frames of the burst were dropped on their way in, and what each watch is about.
@@ -203,18 +202,10 @@ impl Sight for Watching<'_> {
 
     /// Hands each frame that is wanted over by itself, and what is between them in one go: so their
     /// order is kept, and it is known what became of each.
-    fn send(
-        &mut self,
-        to: PortId,
-        egress: Option<&dyn TxPort>,
-        worker: usize,
-        frames: Frames<'_>,
-        staged: &[Staged],
-    ) -> Sent {
-        let send = |staged: &[Staged]| match (egress, staged) {
-            (_, []) => Sent::default(),
-            (Some(egress), _) => egress.send(worker, frames, staged),
-            (None, _) => Sent { down: staged.len() as u64, ..Sent::default() },
+    fn send(&mut self, to: PortId, staged: &[Staged], send: impl Fn(&[Staged]) -> Sent) -> Sent {
+        let send = |staged: &[Staged]| match staged {
+            [] => Sent::default(),
+            _ => send(staged),
         };
         let (mut sent, mut begin) = (Sent::default(), 0);
         for (place, one) in staged.iter().enumerate() {
