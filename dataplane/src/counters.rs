@@ -71,6 +71,8 @@ drop_reasons! {
     Runt, "runt", Ingress;
     /// The port is administratively down, or no longer in the plan.
     PortDown, "port-down", Ingress;
+    /// It came by a member of a bond that carries nothing now, so it came by another too.
+    InactiveMember, "inactive-member", Ingress;
     /// The source address is a group address or zero, which no sender may use.
     BadSource, "bad-source", Ingress;
     /// The destination is a link-local group address, which bridges do not forward (802.1Q 8.6.3).

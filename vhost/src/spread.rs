@@ -2,7 +2,6 @@
 
 use crate::burst::{BURST_MAX, Frames, Staged};
 use crate::device::PAIRS_MAX;
-use crate::flow;
 
 /// See the [module's head](self). Within each queue the frames keep their order.
 pub(crate) struct Spread {
@@ -30,7 +29,7 @@ impl Spread {
         let mut choice = [0_u8; BURST_MAX];
         let mut ends = [0_u8; PAIRS_MAX as usize];
         for (staged, choice) in staged.iter().zip(&mut choice) {
-            let flow = flow::hash(frames.frame(usize::from(staged.index)).head());
+            let flow = frames.frame(usize::from(staged.index)).flow();
             // The upper part of a product: below `pairs_len`, without a division.
             *choice = ((u64::from(flow) * pairs_len as u64) >> 32) as u8;
             ends[usize::from(*choice)] += 1;

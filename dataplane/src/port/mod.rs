@@ -7,6 +7,7 @@ use vhost::{Device, Frames, Sent, Source, Staged};
 use crate::counters::RxqCounters;
 use crate::snapshot::PortId;
 
+pub mod bond;
 #[cfg(feature = "dpdk")]
 pub mod eth;
 

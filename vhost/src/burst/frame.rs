@@ -6,6 +6,7 @@ use std::cell::Cell;
 use super::reader::Reader;
 use super::{HEAD_MAX, Segment};
 use crate::copy::copy;
+use crate::flow;
 use crate::offload::{Completion, Offload, Offloads, RawHeader};
 
 /// Bytes of the two MAC addresses, behind which a tag stands (802.1Q §9.6).
@@ -201,6 +202,14 @@ impl<'a> FrameRef<'a> {
             TagEdit::Pop => self.bytes() - TAG_BYTES,
             TagEdit::Push(_) => self.bytes() + TAG_BYTES,
         }
+    }
+
+    /// The number of the flow that it belongs to, by what is in its head: addresses and ports as far
+    /// as there are any. Both directions of a conversation have the same, and it is even over all its
+    /// bits.
+    #[inline]
+    pub fn flow(&self) -> u32 {
+        flow::hash(self.head())
     }
 
     /// Whether its sender left nothing undone: so for all frames that don't come from a guest.

@@ -319,8 +319,9 @@ impl Burst {
         self.frames[..self.len].iter().map(|frame| frame.token.get()).filter(|token| *token != 0)
     }
 
+    /// Empties it. Whoever filled it has released what its frames lie in before, or never does.
     #[inline(always)]
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.len = 0;
         self.unsettled = 0;
         self.segments.clear();

@@ -1,0 +1,236 @@
+//! Several devices of one wire as one port: a bond.
+//!
+//! A bond has one port number, so what is learned is learned at the bond, whichever member it came
+//! by. Which member carries what is a few words that the control thread writes and workers read when
+//! they send and receive: a member that is lost is left within the next burst, and nobody waits for
+//! anybody. What a frame costs here is paid by frames to and from the wire alone.
+//!
+//! Either one member carries everything and what comes by the others is ignored: switches flood
+//! frames to all their ports, so that each would come twice. Or all of them carry, each its share of
+//! the flows, as towards a switch that takes the links for one (a static link aggregation).
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use vhost::{BURST_MAX, Burst, Frames, HEAD_MAX, Received, Sent, Source, Staged};
+
+use super::TxPort;
+
+/// The most members of a bond.
+pub const MEMBERS_MAX: usize = 8;
+
+/// Classes that flows are told apart in.
+const CLASSES: usize = 256;
+
+/// No member carries anything.
+const NOBODY: u8 = u8::MAX;
+
+/// The members carry a share each.
+const SHARED: u8 = u8::MAX - 1;
+
+/// Who carries frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carriers {
+    /// No member: what is to be sent is dropped.
+    Nobody,
+    /// One member, by its number. What comes by others is ignored.
+    One(usize),
+    /// The members whose bits are set, each its share of the flows. What comes by any is taken.
+    Shared(u8),
+}
+
+/// The transmit side of a bond. See the [module's head](self).
+pub struct Bond {
+    members: Box<[Member]>,
+    /// The number of the member that carries everything, [`NOBODY`] or [`SHARED`].
+    carrier: AtomicU8,
+    /// The member that carries each class of flows, where it is shared.
+    classes: Box<[AtomicU8; CLASSES]>,
+}
+
+struct Member {
+    /// Its transmit side, once its device is open.
+    egress: OnceLock<Arc<dyn TxPort>>,
+    /// Whether what comes by it is taken.
+    heard: AtomicBool,
+    /// Frames that came by it and were ignored.
+    ignored: AtomicU64,
+}
+
+/// The receive side of a member.
+pub struct BondSource {
+    bond: Arc<Bond>,
+    member: usize,
+    source: Box<dyn Source>,
+}
+
+impl Bond {
+    /// A bond of as many members, none of which is open or carries anything.
+    ///
+    /// # Panics
+    /// If they are none, or more than [`MEMBERS_MAX`].
+    pub fn new(members: usize) -> Arc<Self> {
+        assert!((1..=MEMBERS_MAX).contains(&members), "a bond of {members} members");
+        let member = || Member {
+            egress: OnceLock::new(),
+            heard: AtomicBool::new(false),
+            ignored: AtomicU64::new(0),
+        };
+        Arc::new(Self {
+            members: (0..members).map(|_| member()).collect(),
+            carrier: AtomicU8::new(NOBODY),
+            classes: Box::new(std::array::from_fn(|_| AtomicU8::new(0))),
+        })
+    }
+
+    /// Gives a member its transmit side. It stays; one that came before is not replaced.
+    pub fn open(&self, member: usize, egress: Arc<dyn TxPort>) {
+        // Who is told twice keeps the first: the device is open as long as the bond is.
+        let _ = self.members[member].egress.set(egress);
+    }
+
+    /// Says who carries frames from now on. Frames of a flow whose member stays the same are not
+    /// affected, not even in their order.
+    pub fn steer(&self, carriers: Carriers) {
+        let (carrier, heard) = match carriers {
+            Carriers::Nobody => (NOBODY, 0),
+            Carriers::One(member) => (member as u8, 1_u8 << member),
+            Carriers::Shared(mask) => {
+                for (class, carrier) in self.classes.iter().enumerate() {
+                    let chosen = share(class, self.members.len(), mask);
+                    carrier.store(chosen.map_or(NOBODY, |it| it as u8), Ordering::Relaxed);
+                }
+                // A switch that takes the links for one sends each frame by one of them.
+                (if mask == 0 { NOBODY } else { SHARED }, u8::MAX)
+            }
+        };
+        for (number, member) in self.members.iter().enumerate() {
+            member.heard.store(heard >> number & 1 == 1, Ordering::Relaxed);
+        }
+        self.carrier.store(carrier, Ordering::Release);
+    }
+
+    /// Frames that came by a member while it was none to be heard.
+    pub fn ignored(&self, member: usize) -> u64 {
+        self.members[member].ignored.load(Ordering::Relaxed)
+    }
+
+    /// Sends frames of this host's own, complete with their tags, of [`HEAD_MAX`] bytes at most each.
+    /// For the control thread; `lane` is the number that it sends by, as a worker has one. Returns how
+    /// many were sent.
+    pub fn announce(&self, lane: usize, frames: &[Vec<u8>]) -> u64 {
+        let mut burst = Burst::default();
+        let mut sent = 0;
+        for frames in frames.chunks(BURST_MAX) {
+            let mut crier = Crier(frames);
+            let received = Received::take(&mut crier, &mut burst);
+            let staged = |index| Staged { index, tag: vhost::TagEdit::Keep, sole: false };
+            let staged: Vec<_> = (0..received.frames().len() as u8).map(staged).collect();
+            if !staged.is_empty() {
+                sent += self.send(lane, received.frames(), &staged).frames;
+            }
+        }
+        sent
+    }
+
+    #[inline]
+    fn send_by(&self, member: u8, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        match self.members.get(usize::from(member)).and_then(|member| member.egress.get()) {
+            Some(egress) => egress.send(worker, frames, staged),
+            None => Sent { down: staged.len() as u64, ..Sent::default() },
+        }
+    }
+
+    /// Each frame by the member of its flow's class. A member gets its frames in their order.
+    fn send_shared(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        let mut chosen = [NOBODY; BURST_MAX];
+        let mut used = 0_u8;
+        for (chosen, staged) in chosen.iter_mut().zip(staged) {
+            let class = frames.frame(usize::from(staged.index)).flow() >> 24;
+            *chosen = self.classes[class as usize % CLASSES].load(Ordering::Relaxed);
+            used |= 1_u8.checked_shl(u32::from(*chosen)).unwrap_or(0);
+        }
+        let mut sent = Sent::default();
+        let mut left = used;
+        while left != 0 {
+            let member = left.trailing_zeros() as u8;
+            left &= left - 1;
+            let mut part = [staged[0]; BURST_MAX];
+            let mut len = 0;
+            for (staged, _) in staged.iter().zip(chosen).filter(|(_, chosen)| *chosen == member) {
+                part[len] = *staged;
+                len += 1;
+            }
+            sent += self.send_by(member, worker, frames, &part[..len]);
+        }
+        // The last member was lost while this was going on.
+        sent.down += chosen[..staged.len()].iter().filter(|it| **it == NOBODY).count() as u64;
+        sent
+    }
+}
+
+impl TxPort for Bond {
+    #[inline]
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+        match self.carrier.load(Ordering::Acquire) {
+            SHARED => self.send_shared(worker, frames, staged),
+            member => self.send_by(member, worker, frames, staged),
+        }
+    }
+}
+
+/// The member of `members` that carries a class, of those whose bits are set in `usable`.
+///
+/// Each class has an order of its own in which it prefers the members, and takes the first that is
+/// usable: so a member that is lost takes along no class but its own, and gets these back later.
+fn share(class: usize, members: usize, usable: u8) -> Option<usize> {
+    let home = class % members;
+    let others = members - 1;
+    let turn = class / members;
+    let other = |at: usize| (home + 1 + (turn + at) % others.max(1)) % members;
+    std::iter::once(home).chain((0..others).map(other)).find(|at| usable >> at & 1 == 1)
+}
+
+impl BondSource {
+    /// What a member of the bond receives by `source`.
+    pub fn new(bond: Arc<Bond>, member: usize, source: Box<dyn Source>) -> Self {
+        Self { bond, member, source }
+    }
+}
+
+impl Source for BondSource {
+    #[inline]
+    fn fill(&mut self, burst: &mut Burst) {
+        self.source.fill(burst);
+        let member = &self.bond.members[self.member];
+        if !burst.is_empty() && !member.heard.load(Ordering::Relaxed) {
+            // One worker has the queue, and nobody else adds.
+            let ignored = member.ignored.load(Ordering::Relaxed) + burst.len() as u64;
+            member.ignored.store(ignored, Ordering::Relaxed);
+            self.source.release(burst);
+            burst.clear();
+        }
+    }
+
+    #[inline]
+    fn release(&mut self, burst: &mut Burst) {
+        self.source.release(burst);
+    }
+}
+
+/// Frames of this host's own.
+struct Crier<'a>(&'a [Vec<u8>]);
+
+impl Source for Crier<'_> {
+    fn fill(&mut self, burst: &mut Burst) {
+        for frame in self.0 {
+            let whole = burst.push_private(frame);
+            debug_assert!(whole, "at most {HEAD_MAX} bytes, and a burst of them");
+        }
+    }
+
+    fn release(&mut self, _: &mut Burst) {}
+}
+
+#[cfg(test)]
+mod tests;
