@@ -249,6 +249,7 @@ impl Daemon {
         let answer = match request.query().clone() {
             Query::Summary {} => Answer::Summary(Box::new(self.summary())),
             Query::Ports {} => Answer::Ports(switch.port_views()),
+            Query::Bonds {} => Answer::Bonds(switch.bond_views()),
             Query::Domains {} => Answer::Domains(switch.domain_views()),
             Query::Fdb { network } => Answer::Fdb(switch.fdb_view(network)),
             Query::Vhost { port } => Answer::Vhost(switch.vhost_views(port)),
@@ -303,6 +304,7 @@ impl Daemon {
             config: self.config_view(),
             store: self.store_view(),
             ports: switch.port_views(),
+            bonds: switch.bond_views(),
             vhost: switch.vhost_views(None),
             drops: switch.drop_views(),
             workers: switch.worker_views(),

@@ -5,8 +5,12 @@ use crate::problem::Problem;
 const PAGE: &str = include_str!("../../docs/desired-state.md");
 
 /// Where messages stand.
-const PAGES: [&str; 3] =
-    [PAGE, include_str!("../../docs/control-plane.md"), include_str!("../../docs/openstack.md")];
+const PAGES: [&str; 4] = [
+    PAGE,
+    include_str!("../../docs/bonds.md"),
+    include_str!("../../docs/control-plane.md"),
+    include_str!("../../docs/openstack.md"),
+];
 
 /// What a kept former value adds to a remedy; described once and not with every message.
 const KEPT: &str = " (the value read before stays in force)";

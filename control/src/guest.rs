@@ -5,6 +5,8 @@
 //! wait for one guest at a time. A session ends when the guest's process goes, when it breaks the
 //! protocol, or when a worker found its rings broken; why, is kept for `show` and for actual state.
 
+mod backoff;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vhost::Device;
 use vhost::session::{Session, SessionOptions, SessionSummary};
@@ -22,12 +25,16 @@ use vhost::socket::{Access, ConnectError, Connection, Listener, SocketError};
 
 use crate::config::Vhost;
 use crate::model::PortUuid;
+use backoff::Backoff;
 
 /// How often a session asks whether a worker found its rings broken.
 const WATCH: Duration = Duration::from_millis(50);
 
 /// A session that lasted this long was a good one: the next try to connect comes at once.
 const GOOD: Duration = Duration::from_secs(1);
+
+/// Why nobody is connected where that tells the guest that its link is down.
+pub(crate) const HELD: &str = "nothing can leave by its network's physnet: its link is down too";
 
 /// How long to wait before a socket that could not be made is tried again.
 const REBIND: Duration = Duration::from_secs(2);
@@ -101,6 +108,8 @@ struct Shared {
     mtu: Mutex<Option<u16>>,
     /// Whether the socket is connected to again when its guest has gone.
     kept: AtomicBool,
+    /// Whether nobody is to be connected for now, so that the guest's link is down.
+    held: watch::Sender<bool>,
 }
 
 impl GuestSocket {
@@ -124,6 +133,7 @@ impl GuestSocket {
             session: Mutex::new(None),
             mtu: Mutex::new(options.mtu),
             kept: AtomicBool::new(true),
+            held: watch::Sender::new(false),
         });
         let backoff = Backoff::new(vhost.reconnect_min_ms, vhost.reconnect_max_ms);
         // The configuration was judged when it was loaded; a user that has gone since is no owner.
@@ -155,6 +165,7 @@ impl GuestSocket {
     /// Client mode: connects to the guest's process, again and again.
     async fn connect(mut self) {
         loop {
+            self.released().await;
             match Connection::connect(&self.options.path) {
                 Ok(connection) => {
                     let since = Instant::now();
@@ -178,6 +189,8 @@ impl GuestSocket {
     /// Server mode: makes the socket and waits for guests.
     async fn serve(mut self) {
         loop {
+            // Who could connect and is not answered would wait for it: there is no socket meanwhile.
+            self.released().await;
             let bound = Listener::bind(&self.options.path, self.access)
                 .map_err(|error| error.to_string())
                 .and_then(|bound| {
@@ -194,16 +207,33 @@ impl GuestSocket {
             };
             self.note_unconnected("waiting for the guest's process to connect".to_owned());
             loop {
-                match accept(&listener).await {
+                let accepted = tokio::select! {
+                    accepted = accept(&listener) => accepted,
+                    () = self.shared.held() => break,
+                };
+                match accepted {
                     Ok(connection) => self.run(connection, Some(&listener)).await,
                     Err(error) => {
                         self.note_unconnected(format!("accepting a connection: {error}"));
                         break;
                     }
                 }
+                if *self.shared.held.borrow() {
+                    break;
+                }
                 tokio::time::sleep(self.backoff.first).await;
             }
         }
+    }
+
+    /// Waits until somebody may be connected.
+    async fn released(&self) {
+        let mut held = self.shared.held.subscribe();
+        if *held.borrow() {
+            self.note_unconnected(HELD.to_owned());
+        }
+        // The sender is shared with this very task.
+        let _ = held.wait_for(|held| !held).await;
     }
 
     /// One session, from its first message to its end.
@@ -225,7 +255,7 @@ impl GuestSocket {
         let session = self.shared.session.lock().take();
         drop(session);
         match &reason {
-            End::Gone => tracing::info!(%port, "{reason}"),
+            End::Gone | End::Held => tracing::info!(%port, "{reason}"),
             End::Broken(_) => tracing::warn!(%port, "{reason}"),
         }
         let mut status = self.shared.status.lock();
@@ -260,6 +290,7 @@ impl GuestSocket {
                         connection.send(&reply.encode()).map_err(End::socket)?;
                     }
                 }
+                () = self.shared.held() => return Err(End::Held),
                 _ = watch.tick() => {
                     if let Some(violation) = self.device.take_violation() {
                         if let Some(session) = self.shared.session.lock().as_ref() {
@@ -323,7 +354,21 @@ impl GuestSocket {
     }
 }
 
+impl Shared {
+    /// Waits until nobody is to be connected any more.
+    async fn held(&self) {
+        let mut held = self.held.subscribe();
+        let _ = held.wait_for(|held| *held).await;
+    }
+}
+
 impl GuestHandle {
+    /// Ends the session and lets nobody connect, or lets them again. A front-end tells its guest that
+    /// the link is down as long as nobody is connected (QEMU does).
+    pub(crate) fn hold(&self, held: bool) {
+        self.shared.held.send_if_modified(|now| std::mem::replace(now, held) != held);
+    }
+
     /// Changes the largest MTU that the guest may be told, from its next word on.
     pub(crate) fn limit_mtu(&self, max: Option<u16>) {
         *self.shared.mtu.lock() = max;
@@ -386,6 +431,8 @@ impl Drop for GuestHandle {
 enum End {
     /// The guest's process closed the connection.
     Gone,
+    /// Nobody is to be connected for now.
+    Held,
     /// Somebody broke a rule.
     Broken(String),
 }
@@ -407,6 +454,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Gone => f.write_str("the guest's process closed the connection"),
+            Self::Held => f.write_str(HELD),
             Self::Broken(reason) => write!(f, "the session was ended: {reason}"),
         }
     }
@@ -428,31 +476,6 @@ async fn accept_second(listener: Option<&UnixListener>) -> io::Result<Connection
     match listener {
         Some(listener) => accept(listener).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Growing pauses, each up to a quarter longer by chance, so that many ports do not try at once.
-struct Backoff {
-    first: Duration,
-    max: Duration,
-    next: Duration,
-}
-
-impl Backoff {
-    fn new(min_ms: u32, max_ms: u32) -> Self {
-        let first = Duration::from_millis(min_ms.into());
-        Self { first, max: Duration::from_millis(max_ms.into()).max(first), next: first }
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause * 2).min(self.max);
-        let chance = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
-        pause + pause * chance / 1024
-    }
-
-    fn reset(&mut self) {
-        self.next = self.first;
     }
 }
 

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod bond;
 pub mod check;
 mod compile;
 pub mod config;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dataplane::dpdk::{EthConfig, EthDev, Link, Mempool};
+use dataplane::dpdk::{EthConfig, EthDev, EthStats, Link, Mempool};
 use dataplane::port::Rxq;
 use dataplane::port::eth::{EthPort, EthSource};
 use dataplane::snapshot::PortId;
@@ -46,9 +46,11 @@ impl Wire {
         mtu: u16,
         workers: usize,
     ) -> Result<Opened, String> {
+        // net_tap refuses to have more transmit queues than receive queues.
+        let senders = if device.device().starts_with("net_tap") { 1 } else { workers };
         let config = EthConfig {
             rxqs: 1,
-            txqs: u16::try_from(workers).unwrap_or(u16::MAX),
+            txqs: u16::try_from(senders).unwrap_or(u16::MAX),
             rx_descriptors: 0,
             tx_descriptors: 0,
             mtu,
@@ -151,6 +153,11 @@ impl Wire {
     /// The state of its link; `None` if the driver does not say.
     pub(crate) fn link(&self) -> Option<Link> {
         self.device.link().ok()
+    }
+
+    /// What it has counted; `None` if the driver does not say.
+    pub(crate) fn stats(&self) -> Option<EthStats> {
+        self.device.stats().ok()
     }
 
     /// Its MAC address, if it has a usable one.

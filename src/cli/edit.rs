@@ -29,6 +29,7 @@ pub fn network(arguments: &NetworkArguments, out: &mut dyn Write) -> Result<(), 
             network.mtu = add.mtu.unwrap_or(network.mtu);
             network.learning = !add.no_learning;
             network.flooding = !add.no_flooding;
+            network.follow_uplink = add.follow_uplink;
             let uuid = add.uuid.unwrap_or_else(NetworkUuid::random);
             let added = block_on(add_network(place.store(), place.site(), Some(uuid), &network))?;
             added.map_err(|error| refusal(error, &Key::Network(uuid)))?;

@@ -47,6 +47,12 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
             }
             page.print(&views, |views| render::ports(views, wide))
         }
+        Some(What::Bonds) => {
+            let Answer::Bonds(views) = daemon.ask(Query::Bonds {})? else {
+                unreachable!("{ASKED}")
+            };
+            page.print(&views, |views| render::bonds(views))
+        }
         Some(What::Domains { network }) => {
             let Answer::Domains(mut views) = daemon.ask(Query::Domains {})? else {
                 unreachable!("{ASKED}")

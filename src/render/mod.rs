@@ -5,6 +5,7 @@
 //! and UUIDs shortened as far as they stay apart; `--json` is there for exact ones.
 
 mod acl;
+mod bonds;
 mod config;
 mod course;
 mod drops;
@@ -26,6 +27,7 @@ use control::problem::Problem;
 use control::show::view::{ErrorView, Severity};
 
 pub use self::acl::{acl, acl_rules};
+pub use self::bonds::bonds;
 pub use self::config::{config, reload};
 pub use self::course::{course, end, frame, port_name};
 pub use self::drops::drops;

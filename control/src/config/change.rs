@@ -82,6 +82,9 @@ fn merge(running: &Config, read: &Config) -> Config {
             Some(physnet) => {
                 physnet.vlans = read.vlans.clone();
                 physnet.cores = read.cores.clone();
+                if physnet.devices() == read.devices() && physnet.bond.is_some() {
+                    physnet.bond = read.bond.clone();
+                }
             }
             // Its device is opened as one is at the start; its buffers are there already.
             None if fits(read.mtu, running) && !taken(read, running) => {
@@ -98,10 +101,10 @@ fn fits(mtu: u16, running: &Config) -> bool {
     mtu.saturating_add(super::read::OVERHEAD_BYTES) <= running.dpdk.frame_bytes
 }
 
-/// Whether the device is another physnet's already.
+/// Whether a device of it is another physnet's already.
 fn taken(physnet: &super::Physnet, running: &Config) -> bool {
-    let device = physnet.device.device();
-    running.physnets.values().any(|other| other.device.device() == device)
+    let theirs = || running.physnets.values().flat_map(|other| other.devices());
+    physnet.devices().iter().any(|ours| theirs().any(|other| other.device() == ours.device()))
 }
 
 /// Why a key needs a restart.
@@ -158,6 +161,10 @@ mod tests {
 
     /// What a reload of `text` makes of a daemon that was started with [`BEFORE`].
     fn reload(text: &str, log_is_fixed: bool) -> Reload {
+        reload_of(BEFORE, text, log_is_fixed)
+    }
+
+    fn reload_of(before: &str, text: &str, log_is_fixed: bool) -> Reload {
         let folder = tempfile::TempDir::new().expect("a directory for the test");
         let machine = Machine {
             host: "h".parse(),
@@ -173,7 +180,7 @@ mod tests {
             fs::write(&file, text).expect("the directory can be written");
             ConfigFile::load(Path::new(&file), &machine).unwrap_or_else(|why| panic!("{why}"))
         };
-        let running = load(BEFORE).config;
+        let running = load(before).config;
         Reload::new(&running, &load(text), log_is_fixed)
     }
 
@@ -235,6 +242,31 @@ mod tests {
             assert_eq!(keys(&reload), (now.to_vec(), later.to_vec()), "{from} -> {to}");
             assert_eq!(reload.needs_restart(), !later.is_empty());
         }
+    }
+
+    #[test]
+    fn the_rules_of_a_bond_change_live_and_its_members_do_not() {
+        const BOND: &str = "[workers]\ncores = [1]\nidle = 'sleep'\n[physnets.p.bond]\n\
+                            members = ['net_null0', 'net_null1']\n";
+        let none: &[&str] = &[];
+        let table: &[(&str, &[&str], &[&str])] = &[
+            ("", none, none),
+            ("mode = 'balance'\n", &["physnets.p.bond.mode"], none),
+            ("primary = 'net_null1'\n", &["physnets.p.bond.primary"], none),
+            (
+                "up_delay_ms = 1\nmonitor_ms = 5\n",
+                &["physnets.p.bond.monitor_ms", "physnets.p.bond.up_delay_ms"],
+                none,
+            ),
+        ];
+        for (more, now, later) in table {
+            let reload = reload_of(BOND, &format!("{BOND}{more}"), false);
+            assert_eq!(keys(&reload), (now.to_vec(), later.to_vec()), "{more}");
+        }
+        let other = BOND.replace("null1", "null2");
+        let reload = reload_of(BOND, &format!("{other}mode = 'balance'\n"), false);
+        let later = vec!["physnets.p.bond.members", "physnets.p.bond.mode"];
+        assert_eq!(keys(&reload), (vec![], later));
     }
 
     #[test]

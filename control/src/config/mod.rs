@@ -6,6 +6,7 @@
 //! physnet, an unknown key is an error, and all problems are told at once, each with its line and
 //! remedy. Reading and judging is in the files beside this one; here is what can be configured.
 
+mod bond;
 mod change;
 mod document;
 mod file;
@@ -26,6 +27,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(crate) use self::bond::MONITOR_ALONE_MS;
+pub use self::bond::{BondConfig, BondMode};
 pub(crate) use self::change::leaves;
 pub use self::change::{Change, Reload};
 pub use self::file::ConfigFile;
@@ -223,8 +226,12 @@ impl Default for Acl {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Physnet {
-    /// The DPDK device on the wire.
-    pub device: Devargs,
+    /// The DPDK device on the wire; or else `bond`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Devargs>,
+    /// Several devices on the wire, in place of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond: Option<BondConfig>,
     /// The VLANs that networks may use on it.
     #[serde(default = "VlanRanges::all")]
     pub vlans: VlanRanges,
@@ -274,6 +281,16 @@ impl Config {
     pub fn read(path: &Path) -> Result<Config, ConfigErrors> {
         let host = machine::host_name().map_err(ConfigErrors::one)?;
         read::from_file(path, &host, |_, _| {}).map(|(config, _)| config)
+    }
+}
+
+impl Physnet {
+    /// Its devices: one, or the members of its bond.
+    pub fn devices(&self) -> &[Devargs] {
+        match &self.bond {
+            Some(bond) => &bond.members,
+            None => self.device.as_slice(),
+        }
     }
 }
 

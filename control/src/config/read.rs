@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::{
-    Acl, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers, log,
-    metrics, store,
+    Acl, BondConfig, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers,
+    bond, log, metrics, store,
 };
 use crate::cores;
 use crate::fields::{Fields, shown};
@@ -200,8 +200,16 @@ fn read_acl(mut fields: Fields<'_>) -> Acl {
 }
 
 fn read_physnet(mut fields: Fields<'_>) -> Option<Physnet> {
-    fields.require("device", Devargs::REMEDY);
+    let bonded = fields.has("bond");
+    if !bonded {
+        fields.require("device", Devargs::REMEDY);
+    }
     let device = fields.text("device");
+    let bond = fields.object("bond", "a bond", BondConfig::read);
+    if bonded && device.is_some() {
+        let what = "the wire has a bond too, whose members are its devices";
+        fields.fault("device", what, "remove this line or the bond");
+    }
     let vlans = fields.list("vlans", |fields, name, value| match value {
         Value::String(text) => {
             parse_range(text).map_err(|misfit| fields.fault(name, misfit.what, misfit.remedy)).ok()
@@ -222,7 +230,8 @@ fn read_physnet(mut fields: Fields<'_>) -> Option<Physnet> {
     let mtu = fields.number("mtu", 68..=9216).unwrap_or(super::default_mtu());
     let cores = cores::read(&mut fields).unwrap_or_default();
     fields.finish();
-    Some(Physnet { device: device?, vlans, mtu, cores })
+    let known = device.is_some() || bond.is_some();
+    known.then_some(Physnet { device, bond, vlans, mtu, cores })
 }
 
 /// What sections have against each other.
@@ -239,12 +248,24 @@ fn judge_alone(config: &Config, faults: &mut Vec<Fault>) {
             let remedy = format!("lower it, or set dpdk.frame_bytes = {needed}");
             faults.push(Fault::new(format!("physnets.{name}.mtu"), what, remedy));
         }
-        let device = physnet.device.device();
-        if let Some(other) = devices.insert(device.clone(), name.to_string()) {
-            let what = format!("`{device}` is the device of physnet `{other}`");
+        for (at, device) in physnet.devices().iter().map(Devargs::device).enumerate() {
+            let Some(other) = devices.insert(device.clone(), name.to_string()) else { continue };
+            let (field, what) = match &physnet.bond {
+                None => {
+                    ("device".to_owned(), format!("`{device}` is the device of physnet `{other}`"))
+                }
+                Some(_) if other == name.to_string() => {
+                    (format!("bond.members[{at}]"), format!("`{device}` is listed twice"))
+                }
+                Some(_) => {
+                    let what = format!("`{device}` is the device of physnet `{other}`");
+                    (format!("bond.members[{at}]"), what)
+                }
+            };
             let remedy = "give each physnet a device of its own";
-            faults.push(Fault::new(format!("physnets.{name}.device"), what, remedy));
+            faults.push(Fault::new(format!("physnets.{name}.{field}"), what, remedy));
         }
+        bond::doubts(name, physnet, faults);
     }
     let buffer_bytes = u64::from(frame_bytes) + BUFFER_OVERHEAD_BYTES;
     let needed_mib = (u64::from(pool_frames) * buffer_bytes).div_ceil(1 << 20);

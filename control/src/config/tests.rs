@@ -154,7 +154,8 @@ fn all_can_be_said() {
         .physnets
         .iter()
         .map(|(name, physnet)| {
-            format!("{name} {} {} {}", physnet.device, physnet.vlans, physnet.mtu)
+            let device = physnet.device.as_ref().expect("no bond");
+            format!("{name} {device} {} {}", physnet.vlans, physnet.mtu)
         })
         .collect();
     assert_eq!(
@@ -315,6 +316,28 @@ fn all_that_is_wrong_is_told_with_its_line() {
                  physnet a device of its own",
             ],
         ),
+        (
+            "[physnets.p]\ndevice = 'net_tap0'\nbond.members = ['net_tap1']\n\
+             [physnets.q.bond]\nmembers = ['net_tap1', 'net_tap1', '01:10.0']\nprimary = 'net_tap2'\n\
+             [physnets.r.bond]\nmode = 'balance'\nprimary = 'net_tap3'\nspeed = 1\n",
+            &[
+                ":5: physnets.p.device: the wire has a bond too, whose members are its devices; \
+                 remove this line or the bond",
+                ":6: physnets.p.bond.members: a bond has 2 to 8 members, and these are 1; list two \
+                 devices, or write `device` in place of the bond",
+                ":8: physnets.q.bond.members[0]: `net_tap1` is the device of physnet `p`; give each \
+                 physnet a device of its own",
+                ":8: physnets.q.bond.members[1]: `net_tap1` is listed twice; give each physnet a \
+                 device of its own",
+                ":9: physnets.q.bond.primary: `net_tap2` is no member of the bond; write one of the \
+                 members",
+                ":10: physnets.r.bond.members: is missing; list the devices, as `device` names one",
+                ":12: physnets.r.bond.primary: a primary is for mode `active-backup`: in others, all \
+                 members carry; remove the line, or set mode = \"active-backup\"",
+                ":13: physnets.r.bond.speed: is not a field of a bond; remove it, or use one of: \
+                 members, mode, primary, up_delay_ms, monitor_ms",
+            ],
+        ),
         ("physnets = 5\n", &[":4: physnets: 5 is not an object; write the fields of [physnets]"]),
         (
             "workers.cores = [1, 2, 3]\nfdb.port_quota = 0\n",
@@ -330,6 +353,28 @@ fn all_that_is_wrong_is_told_with_its_line() {
         let errors = bed.load(&format!("{PLACES}{text}")).expect_err(text);
         assert_eq!(bed.said(&errors.problems), *messages, "{text}");
     }
+}
+
+#[test]
+fn a_doubtful_bond_is_warned_of() {
+    let bed = Bed::new();
+    let text = "[physnets.p.bond]\nmembers = ['0000:01:00.0', '01:00.1', 'net_null0']\n\
+                primary = '01:00.0'\nmonitor_ms = 500\n";
+    let config = bed.load(&format!("{PLACES}{text}")).expect("it can be run");
+    let bond = config.physnets.values().next().and_then(|it| it.bond.clone()).expect("a bond");
+    assert_eq!((bond.mode, bond.primary_at()), (BondMode::ActiveBackup, Some(0)));
+    assert_eq!((bond.up_delay_ms, bond.monitor_ms), (1000, 500));
+    assert_eq!(
+        bed.said(&config.warnings),
+        [
+            ":5: physnets.p.bond.members[1]: `01:00.1` and `0000:01:00.0` are on one card, and fail \
+             together with it; use ports of two cards where there are two",
+            ":5: physnets.p.bond.members[2]: the driver of `net_null0` does not tell when its link \
+             is lost; use a device of another driver: frames sent by this one may be lost",
+            ":7: physnets.p.bond.monitor_ms: with 500 ms between two looks, a lost link is noticed \
+             late: frames are lost meanwhile; set 50 or less for a failover within 100 ms",
+        ]
+    );
 }
 
 #[test]

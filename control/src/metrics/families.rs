@@ -8,8 +8,8 @@ use prometheus_client::registry::Registry;
 
 use super::page::{Labels, Page};
 use crate::show::view::{
-    AclView, ConfigView, DomainView, DropView, FdbStatisticsView, MemoryView, PortKind, PortRef,
-    PortView, ReloadOutcome, Side, SourceView, StoreView, Summary, VhostState, VhostView,
+    AclView, BondView, ConfigView, DomainView, DropView, FdbStatisticsView, MemoryView, PortKind,
+    PortRef, PortView, ReloadOutcome, Side, SourceView, StoreView, Summary, VhostState, VhostView,
     WorkerView,
 };
 
@@ -24,6 +24,8 @@ pub struct Figures {
     pub store: StoreView,
     /// Ports and uplinks.
     pub ports: Vec<PortView>,
+    /// Bonds of uplinks.
+    pub bonds: Vec<BondView>,
     /// The vhost-user side of ports.
     pub vhost: Vec<VhostView>,
     /// Drops that happened.
@@ -60,6 +62,7 @@ impl Collector for Figures {
         let mut page = Page::new(encoder);
         self.daemon(&mut page)?;
         self.ports(&mut page)?;
+        self.bonds(&mut page)?;
         self.guests(&mut page)?;
         self.workers(&mut page)?;
         self.tables(&mut page)?;
@@ -81,12 +84,12 @@ fn port(port: &PortRef) -> Labels {
     vec![("port", id), ("name", name.unwrap_or_default())]
 }
 
-fn with(mut labels: Labels, name: &'static str, value: impl ToString) -> Labels {
+pub(super) fn with(mut labels: Labels, name: &'static str, value: impl ToString) -> Labels {
     labels.push((name, value.to_string()));
     labels
 }
 
-fn flag(value: bool) -> f64 {
+pub(super) fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 

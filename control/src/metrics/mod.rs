@@ -5,6 +5,7 @@
 //! or a unix socket, since the figures name ports and networks; who wants them elsewhere puts a proxy
 //! with access control in front.
 
+mod bonds;
 mod families;
 mod listen;
 mod page;

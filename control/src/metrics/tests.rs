@@ -25,6 +25,7 @@ fn figures() -> Figures {
         summary: *view!(Query::Summary {}, Summary),
         store: *view!(Query::Store {}, Store),
         ports: view!(Query::Ports {}, Ports),
+        bonds: view!(Query::Bonds {}, Bonds),
         vhost: view!(Query::Vhost { port: None }, Vhost),
         drops: view!(Query::Drops {}, Drops),
         workers: view!(Query::Workers {}, Workers),

@@ -219,7 +219,9 @@ impl<'a> PortClaims<'a> {
 
     fn device_fault(&self, device: &str) -> Option<Fault> {
         let mut physnets = self.site.physnets.into_iter().flatten();
-        if let Some((name, _)) = physnets.find(|(_, physnet)| physnet.device.device() == device) {
+        if let Some((name, _)) =
+            physnets.find(|(_, physnet)| physnet.devices().iter().any(|its| its.device() == device))
+        {
             return Some(Fault::new(
                 "device",
                 format!("`{device}` is the device of physnet `{name}`"),

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::InterfaceName;
 use crate::problem::{Misfit, quoted};
 use crate::text::{Text, text_type};
 
@@ -47,6 +48,31 @@ impl Devargs {
             }
             _ => name.to_owned(),
         }
+    }
+
+    /// The kernel's interface that the device stands on, where its driver does not tell that
+    /// interface's link: net_af_packet, net_af_xdp and net_pcap say that it is up as long as they run.
+    pub fn kernel_interface(&self) -> Option<InterfaceName> {
+        const SILENT: [&str; 3] = ["net_af_packet", "net_af_xdp", "net_pcap"];
+        let device = self.device();
+        let mut arguments = self.0.split(',').skip(1);
+        let interface = arguments.find_map(|argument| argument.strip_prefix("iface="))?;
+        let silent = SILENT.iter().any(|driver| device.starts_with(driver));
+        silent.then(|| interface.parse().ok()).flatten()
+    }
+
+    /// Whether it can be told when the link of the device is lost: not where there is none.
+    pub fn tells_link(&self) -> bool {
+        let device = self.device();
+        !["net_null", "net_ring"].iter().any(|driver| device.starts_with(driver))
+    }
+
+    /// The card that the device is on: its PCI address without its function. None of virtual devices.
+    pub fn card(&self) -> Option<String> {
+        let device = self.device();
+        let (card, function) = device.split_once('.')?;
+        let is_pci = card.split(':').count() == 3 && !function.is_empty();
+        is_pci.then(|| card.to_owned())
     }
 }
 

@@ -32,6 +32,11 @@ pub struct Network {
     /// Broadcast and multicast always go to all.
     #[serde(default = "yes")]
     pub flooding: bool,
+    /// Whether ports are told when nothing can leave by the physnet, as if their own link were lost:
+    /// guests by the end of their socket's session, tap interfaces by their carrier. Then they do not
+    /// reach each other either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow_uplink: bool,
 }
 
 /// How a network leaves the host.
@@ -60,7 +65,8 @@ impl Network {
 
     /// A network of this kind, all else being as it is where nothing is given.
     pub fn new(segment: Segment) -> Network {
-        Network { name: None, segment, mtu: Network::MTU, learning: true, flooding: true }
+        let (name, mtu) = (None, Network::MTU);
+        Network { name, segment, mtu, learning: true, flooding: true, follow_uplink: false }
     }
 
     /// Reads a network, or says all that is wrong with it.
@@ -81,8 +87,13 @@ impl Network {
         let mtu = fields.number("mtu", 68..=65535).unwrap_or(Network::MTU);
         let learning = fields.flag("learning").unwrap_or(true);
         let flooding = fields.flag("flooding").unwrap_or(true);
+        let follow_uplink = fields.flag("follow_uplink").unwrap_or(false);
+        if follow_uplink && segment == Some(Segment::Local) {
+            let what = "a network of type `local` has no uplink to follow";
+            fields.fault("follow_uplink", what, "remove it, or put the network on a physnet");
+        }
         fields.finish();
-        Some(Network { name, segment: segment?, mtu, learning, flooding })
+        Some(Network { name, segment: segment?, mtu, learning, flooding, follow_uplink })
     }
 }
 

@@ -72,9 +72,9 @@ pub struct PhysnetState {
     /// Why it does not, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Its DPDK device, as configured.
+    /// Its DPDK device, as configured; of a bond all of them, with spaces between.
     pub device: String,
-    /// The device's own address.
+    /// The device's own address; of a bond that of the first that is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
     /// The largest payload it carries, in octets.

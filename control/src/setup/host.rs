@@ -146,7 +146,8 @@ impl Host {
 
 /// The configuration's PCI devices.
 pub(super) fn pci_addresses(config: &Config) -> impl Iterator<Item = String> {
-    let devices = config.physnets.values().map(|physnet| physnet.device.device());
+    let devices = config.physnets.values().flat_map(|physnet| physnet.devices());
+    let devices = devices.map(|device| device.device());
     devices.filter(|device| device.contains(':'))
 }
 

@@ -16,9 +16,9 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AcceptView, AclView, ConfigView, DomainView, DropView, ErrorView, ExplainView, FdbView,
-    MemoryView, PortRef, PortView, RebalanceView, ReloadView, StoreView, Summary, TrialView,
-    VhostView, WatchView, WorkerView,
+    AcceptView, AclView, BondView, ConfigView, DomainView, DropView, ErrorView, ExplainView,
+    FdbView, MemoryView, PortRef, PortView, RebalanceView, ReloadView, StoreView, Summary,
+    TrialView, VhostView, WatchView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -40,6 +40,8 @@ pub enum Query {
     Summary {},
     /// All ports and uplinks.
     Ports {},
+    /// All bonds of uplinks.
+    Bonds {},
     /// All bridge domains.
     Domains {},
     /// The forwarding database.
@@ -143,6 +145,7 @@ impl Query {
             (self, answer),
             (Query::Summary {}, Answer::Summary(_))
                 | (Query::Ports {}, Answer::Ports(_))
+                | (Query::Bonds {}, Answer::Bonds(_))
                 | (Query::Domains {}, Answer::Domains(_))
                 | (Query::Fdb { .. }, Answer::Fdb(_))
                 | (Query::Vhost { .. }, Answer::Vhost(_))
@@ -172,6 +175,8 @@ pub enum Answer {
     Summary(Box<Summary>),
     /// Ports and uplinks.
     Ports(Vec<PortView>),
+    /// Bonds of uplinks.
+    Bonds(Vec<BondView>),
     /// Bridge domains.
     Domains(Vec<DomainView>),
     /// The forwarding database.

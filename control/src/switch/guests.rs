@@ -9,6 +9,7 @@ use vhost::Device;
 
 use super::Switch;
 use super::ports::Link;
+use super::uplinks::Uplink;
 use crate::early::EARLY_MAX;
 use crate::guest::{GuestHandle, GuestState};
 use crate::model::{Attachment, Port, PortUuid};
@@ -39,6 +40,22 @@ impl Switch {
         });
         let ports = self.desired.ports.iter().filter(|(uuid, _)| wanted(**uuid));
         ports.filter_map(of_port).chain(of_early).collect()
+    }
+
+    /// Lets ports follow the uplinks of their networks, where these ask for it.
+    pub(super) fn tell_guests(&self) {
+        for (uuid, live) in &self.ports {
+            let network = self.desired.ports.get(uuid).map(|port| port.network);
+            let network = network.and_then(|network| self.desired.networks.get(&network));
+            let uplink = network.filter(|network| network.follow_uplink);
+            let uplink = uplink.and_then(|network| self.uplinks.get(network.segment.physnet()?));
+            let dead = uplink.is_some_and(Uplink::is_dead);
+            match live.link() {
+                Link::Guest { socket, .. } => socket.hold(dead),
+                Link::Tap { tap, .. } => tap.cut(dead),
+                Link::Wire { .. } | Link::Waiting { .. } => {}
+            }
+        }
     }
 
     /// Looks after guests whose ports are not known yet. Before desired state was read for the first

@@ -6,6 +6,7 @@
 //! not change is not touched.
 
 mod acl;
+mod bonds;
 mod explain;
 mod guests;
 mod keep;
@@ -28,6 +29,7 @@ use dataplane::idle::IdlePolicy;
 use dataplane::port::TxPort;
 use dataplane::snapshot::{DOMAINS_MAX, DomainId, PORTS_MAX, Plan, PortId};
 
+use crate::bond::Monitor;
 use crate::compile::{Attached, compile, used_networks};
 use crate::config::Config;
 use crate::crew::{Crew, CrewError, Pins};
@@ -65,6 +67,8 @@ pub(crate) struct Switch {
     domain_numbers: Numbers,
     ports: BTreeMap<PortUuid, LivePort>,
     uplinks: BTreeMap<PhysnetName, Uplink>,
+    /// What looks at the uplinks' links.
+    monitor: Monitor,
     /// Guests whose ports are not known yet, if they are to be connected.
     early: Option<EarlySockets>,
     watches: Watches,
@@ -86,6 +90,9 @@ pub enum StartError {
     /// The workers.
     #[error(transparent)]
     Crew(#[from] CrewError),
+    /// The thread that looks at links.
+    #[error("starting the thread that looks at links: {0}")]
+    Monitor(std::io::Error),
 }
 
 impl Switch {
@@ -111,6 +118,7 @@ impl Switch {
         let clock = stopwatch.clock().set_on(config.fdb.ageing_seconds);
         let crew = Crew::start(eal, &config.workers.cores, idle(&config), &fdb, clock)?;
         let now = Instant::now();
+        let monitor = Monitor::start().map_err(StartError::Monitor)?;
         let early = EarlySockets::start(&config.vhost);
         let keeping = Keeping::of(&config);
         let mut switch = Self {
@@ -129,6 +137,7 @@ impl Switch {
             domain_numbers: Numbers::below(DOMAINS_MAX),
             ports: BTreeMap::new(),
             uplinks: BTreeMap::new(),
+            monitor,
             early,
             watches: Watches::default(),
             keeping,
@@ -206,6 +215,7 @@ impl Switch {
         }
         self.crew.keep(self.pins()).await;
         self.open_and_publish(true).await;
+        self.tell_guests();
     }
 
     /// Compiles the rules of desired state, beside this thread, which has guests to serve.
@@ -227,6 +237,8 @@ impl Switch {
         self.update_early().await;
         self.attach_late_queues().await;
         self.open_and_publish(false).await;
+        self.survey();
+        self.tell_guests();
         self.tick_watches().await;
         self.crew.observe(cycles(), self.clock.rate());
         if self.swept.elapsed() >= SWEEP {
@@ -241,11 +253,12 @@ impl Switch {
     /// because its receiver went before its sender.
     pub(crate) async fn stop(mut self) {
         let learned = self.last_learned().await;
-        let Self { crew, ports, uplinks, early, .. } = self;
+        let Self { crew, ports, uplinks, monitor, early, .. } = self;
         crew.stop();
         for port in ports.into_values() {
             port.close().await;
         }
+        monitor.stop();
         drop(uplinks);
         if let Some(early) = early {
             early.stop().await;

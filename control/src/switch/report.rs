@@ -3,9 +3,8 @@
 
 use super::Switch;
 use super::ports::{Link, LivePort};
-use super::uplinks::Uplink;
 use crate::filters::PortFilter;
-use crate::guest::GuestState;
+use crate::guest::{GuestState, HELD};
 use crate::model::{ActualState, Attachment, PhysnetState, Port, PortState, PortUuid, Status};
 use crate::problem::Problem;
 use crate::tap::TapHandle;
@@ -32,14 +31,16 @@ impl Switch {
         for (name, uplink) in &self.uplinks {
             let physnet = &self.config.physnets[name];
             let (status, reason) = uplink.status();
-            let wire = uplink.wire().ok();
+            let wire = uplink.wire();
+            let speeds = uplink.links().members.into_iter().filter(|it| it.carries);
+            let speeds: Vec<u32> = speeds.filter_map(|it| it.speed_mbps).collect();
             let report = PhysnetState {
                 status,
                 reason,
-                device: physnet.device.to_string(),
+                device: uplink.device(),
                 mac: wire.and_then(|wire| wire.mac()),
                 mtu: wire.map_or(physnet.mtu, |wire| wire.mtu()),
-                link_mbps: wire.and_then(|wire| wire.link()?.speed_mbps),
+                link_mbps: (!speeds.is_empty()).then(|| speeds.iter().sum()),
                 since: jiff::Timestamp::now(),
             };
             state.physnets.insert(name.clone(), report);
@@ -54,9 +55,13 @@ impl Switch {
         let mut failures = Vec::from_iter(self.early_failure());
         failures.extend(self.keeping.iter().filter_map(|keeping| keeping.problem().cloned()));
         for (name, uplink) in &self.uplinks {
-            if let (Status::Failed, Some(reason)) = uplink.status() {
+            for (at, member) in uplink.members().iter().enumerate() {
+                let Err(reason) = member.wire() else { continue };
                 let mut problem = Problem::whole(format!("physnets.{name}"), reason, remedy);
-                problem.field = "device".to_owned();
+                problem.field = match uplink.bond() {
+                    Some(_) => format!("bond.members[{at}]"),
+                    None => "device".to_owned(),
+                };
                 failures.push(problem);
             }
         }
@@ -154,20 +159,14 @@ impl Switch {
         if status.down {
             return (Status::Down, Some("its interface is down".to_owned()));
         }
+        if status.cut {
+            return (Status::Down, Some(HELD.to_owned()));
+        }
         let wanted = self.desired.networks.get(&port.network).map(|network| network.mtu);
         let short = wanted.filter(|wanted| *wanted > wire.mtu()).map(|wanted| {
             format!("its MTU is {} and not {wanted}: its driver has no longer frames", wire.mtu())
         });
         (Status::Ready, status.missing.or(short))
-    }
-}
-
-impl Uplink {
-    pub(super) fn status(&self) -> (Status, Option<String>) {
-        match self.wire() {
-            Ok(wire) => wire_status(wire),
-            Err(reason) => (Status::Failed, Some(reason.to_owned())),
-        }
     }
 }
 

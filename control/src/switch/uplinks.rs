@@ -1,24 +1,41 @@
 //! Physnets: the devices by which networks leave this host. Opened at start, and tried again as
 //! long as they cannot be.
+//!
+//! A physnet has one device, or several in a bond, which are one port.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use dataplane::port::TxPort;
-use dataplane::port::eth::EthPort;
+use dataplane::port::bond::{Bond, BondSource};
+use dataplane::port::{Rxq, TxPort};
 use dataplane::snapshot::PortId;
 
 use super::{RETRY, Switch};
+use crate::bond::{Hinterland, Reach, Rules, Settings, Station, Watched, WireStatus};
+use crate::config::{BondMode, MONITOR_ALONE_MS, Physnet};
+use crate::model::{Devargs, PhysnetName, Status};
 use crate::wire::{Opened, Wire};
 
 /// A physnet's uplink.
 pub(super) struct Uplink {
     id: PortId,
+    members: Vec<Member>,
+    /// What makes one port of the members, if there are several.
+    bond: Option<Arc<Bond>>,
+    /// Its links, looked at.
+    watched: Arc<Watched>,
+}
+
+/// A device of an uplink.
+pub(super) struct Member {
+    device: Devargs,
     state: State,
 }
 
 enum State {
-    Open { wire: Wire, egress: Arc<EthPort> },
+    Open { wire: Arc<Wire>, egress: Arc<dyn TxPort> },
     Waiting { reason: String, again: Instant },
 }
 
@@ -28,10 +45,74 @@ impl Uplink {
     }
 
     pub(super) fn egress(&self) -> Option<Arc<dyn TxPort>> {
-        match &self.state {
-            State::Open { egress, .. } => Some(Arc::clone(egress) as Arc<dyn TxPort>),
-            State::Waiting { .. } => None,
+        match (&self.bond, self.members.first().map(|member| &member.state)) {
+            (Some(bond), _) => Some(Arc::clone(bond) as Arc<dyn TxPort>),
+            (None, Some(State::Open { egress, .. })) => Some(Arc::clone(egress)),
+            (None, _) => None,
         }
+    }
+
+    /// What makes one port of several devices, if there are several.
+    pub(super) fn bond(&self) -> Option<&Arc<Bond>> {
+        self.bond.as_ref()
+    }
+
+    /// Its devices.
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The device, or the first of a bond's that is open.
+    pub(super) fn wire(&self) -> Option<&Wire> {
+        self.members.iter().find_map(|member| member.wire().ok())
+    }
+
+    /// Its links, as they were when they were looked at last.
+    pub(super) fn links(&self) -> WireStatus {
+        self.watched.status()
+    }
+
+    /// How it is named where a device is.
+    pub(super) fn device(&self) -> String {
+        let devices = self.members.iter().map(|member| member.device.to_string());
+        devices.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Frames that came by members of a bond that were not to be heard.
+    pub(super) fn ignored(&self) -> u64 {
+        let members = 0..self.members.len();
+        self.bond.as_ref().map_or(0, |bond| members.map(|member| bond.ignored(member)).sum())
+    }
+
+    /// Whether nothing can leave by it.
+    pub(super) fn is_dead(&self) -> bool {
+        self.wire().is_none() || self.links().dead
+    }
+
+    pub(super) fn status(&self) -> (Status, Option<String>) {
+        let failed: Vec<&str> =
+            self.members.iter().filter_map(|member| member.wire().err()).collect();
+        if failed.len() == self.members.len() {
+            return (Status::Failed, Some(failed.join(". ")));
+        }
+        let links = self.links();
+        let down = self.members.iter().zip(&links.members);
+        let down = down.filter(|(_, its)| its.link == Some(crate::bond::Link::Down));
+        let down: Vec<_> = down.map(|(member, _)| format!("`{}`", member.device)).collect();
+        let reason = match (&self.bond, &down[..]) {
+            (None, []) => None,
+            (None, _) => Some("its link is down".to_owned()),
+            (Some(_), []) => failed.first().map(|reason| (*reason).to_owned()),
+            (Some(_), [one]) => Some(format!("the link of {one} is down")),
+            (Some(_), many) => Some(format!("the links of {} are down", many.join(" and "))),
+        };
+        (if links.dead { Status::Down } else { Status::Ready }, reason)
+    }
+}
+
+impl Member {
+    pub(super) fn device(&self) -> &Devargs {
+        &self.device
     }
 
     /// The open device, or why it is not open.
@@ -44,53 +125,149 @@ impl Uplink {
 }
 
 impl Switch {
-    /// Gives each configured physnet a number that has none yet.
+    /// Gives each configured physnet a number that has none yet, and the others their settings.
     pub(super) fn add_uplinks(&mut self) {
-        for name in self.config.physnets.keys() {
-            if self.uplinks.contains_key(name) {
+        for (name, physnet) in &self.config.physnets {
+            if let Some(uplink) = self.uplinks.get(name) {
+                uplink.watched.set(settings(physnet));
                 continue;
             }
             let Some(id) = self.port_numbers.take().and_then(PortId::new) else {
                 tracing::error!(physnet = %name, "no port number is left for the physnet");
                 continue;
             };
-            let state = State::Waiting { reason: String::new(), again: Instant::now() };
-            self.uplinks.insert(name.clone(), Uplink { id, state });
+            let devices = physnet.devices().to_vec();
+            let bond = physnet.bond.as_ref().map(|_| Bond::new(devices.len()));
+            let reach = bond.as_ref().map(|bond| Reach {
+                bond: Arc::clone(bond),
+                port: id,
+                lane: self.config.workers.cores.len(),
+                fdb: Arc::clone(&self.fdb),
+                clock: self.clock,
+            });
+            let watched = Watched::new(name.clone(), devices.clone(), reach, settings(physnet));
+            self.monitor.follow(Arc::clone(&watched));
+            let waiting = || State::Waiting { reason: String::new(), again: Instant::now() };
+            let member = |device| Member { device, state: waiting() };
+            let members = devices.into_iter().map(member).collect();
+            self.uplinks.insert(name.clone(), Uplink { id, members, bond, watched });
         }
     }
 
-    /// Opens uplinks whose time has come. Returns whether any was opened.
+    /// Opens devices of uplinks whose time has come. Returns whether any was opened.
     pub(super) async fn open_uplinks(&mut self) -> bool {
         let mut any = false;
         for (name, uplink) in &mut self.uplinks {
-            let State::Waiting { reason: before, again } = &uplink.state else { continue };
-            if *again > Instant::now() {
-                continue;
-            }
             let physnet = &self.config.physnets[name];
-            let workers = self.config.workers.cores.len();
-            let id = uplink.id;
-            match Wire::open(self.eal, &self.pool, &physnet.device, id, physnet.mtu, workers) {
-                Ok(Opened { wire, rxqs, egress }) => {
-                    tracing::info!(physnet = %name, device = %physnet.device, driver = wire.driver(), "opened the uplink");
-                    for shortfall in wire.shortfalls() {
-                        tracing::warn!(physnet = %name, "{shortfall}");
-                    }
-                    for rxq in rxqs {
-                        self.crew.attach(rxq).await;
-                    }
-                    uplink.state = State::Open { wire, egress };
-                    self.attached.uplinks.insert(name.clone(), id);
-                    any = true;
+            for at in 0..uplink.members.len() {
+                let Member { device, state } = &mut uplink.members[at];
+                let State::Waiting { reason: before, again } = state else { continue };
+                if *again > Instant::now() {
+                    continue;
                 }
-                Err(reason) => {
-                    if *before != reason {
-                        tracing::error!(physnet = %name, "{reason}");
+                // Control sends by a bond too, and had better not wait for a worker, or one for it.
+                let senders = self.config.workers.cores.len() + usize::from(uplink.bond.is_some());
+                let (id, mtu) = (uplink.id, physnet.mtu);
+                match Wire::open(self.eal, &self.pool, device, id, mtu, senders) {
+                    Ok(Opened { wire, rxqs, egress }) => {
+                        tracing::info!(physnet = %name, device = %device, driver = wire.driver(), "opened the uplink");
+                        for shortfall in wire.shortfalls() {
+                            tracing::warn!(physnet = %name, "{shortfall}");
+                        }
+                        let (wire, egress) = (Arc::new(wire), egress as Arc<dyn TxPort>);
+                        *state =
+                            State::Open { wire: Arc::clone(&wire), egress: Arc::clone(&egress) };
+                        if let Some(bond) = &uplink.bond {
+                            bond.open(at, egress);
+                        }
+                        uplink.watched.opened(at, wire);
+                        for rxq in rxqs {
+                            let rxq = match &uplink.bond {
+                                Some(bond) => of_member(bond, at, rxq),
+                                None => rxq,
+                            };
+                            self.crew.attach(rxq).await;
+                        }
+                        self.attached.uplinks.insert(name.clone(), id);
+                        any = true;
                     }
-                    uplink.state = State::Waiting { reason, again: Instant::now() + RETRY };
+                    Err(reason) => {
+                        if *before != reason {
+                            tracing::error!(physnet = %name, "{reason}");
+                        }
+                        *state = State::Waiting { reason, again: Instant::now() + RETRY };
+                    }
                 }
             }
         }
         any
+    }
+
+    /// Lets each bond know what is behind it, as it is to be announced when another member carries.
+    pub(super) fn survey(&self) {
+        let bonds = || self.uplinks.iter().filter(|(_, uplink)| uplink.bond.is_some());
+        if bonds().next().is_none() {
+            return;
+        }
+        let mut lands: BTreeMap<&PhysnetName, Hinterland> =
+            bonds().map(|(name, _)| (name, Hinterland::default())).collect();
+        for (uuid, id) in &self.attached.domains {
+            let Some(segment) = self.desired.networks.get(uuid).map(|it| &it.segment) else {
+                continue;
+            };
+            if let Some(land) = segment.physnet().and_then(|name| lands.get_mut(name)) {
+                land.domains.insert(*id, segment.vlan().map(|vlan| vlan.number()));
+            }
+        }
+        for (uuid, port) in &self.desired.ports {
+            let segment = self.desired.networks.get(&port.network).map(|it| &it.segment);
+            let Some(segment) = segment else { continue };
+            let land = segment.physnet().and_then(|name| lands.get_mut(name));
+            let (Some(land), Some(mac)) = (land, port.mac()) else { continue };
+            // The guest of a port that is not ready may be elsewhere still, and reached there.
+            if self.port_status(*uuid, port, self.ports.get(uuid)).0 != Status::Ready {
+                continue;
+            }
+            let vlan = segment.vlan().map(|vlan| vlan.number());
+            let ip = port.fixed_ips.iter().find_map(|ip| v4(ip.address()));
+            land.stations.insert(Station { vlan, mac: mac.octets(), ip });
+        }
+        for (name, land) in lands {
+            if let Some(uplink) = self.uplinks.get(name) {
+                uplink.watched.know(land);
+            }
+        }
+    }
+}
+
+/// What a bond's member receives, as what the bond does. The queue's number is the member's.
+fn of_member(bond: &Arc<Bond>, member: usize, rxq: Rxq) -> Rxq {
+    let source = BondSource::new(Arc::clone(bond), member, rxq.source);
+    Rxq::new(rxq.port, member as u16, Box::new(source))
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// How a physnet's links are to be looked at, and what is to follow.
+fn settings(physnet: &Physnet) -> Settings {
+    let millis = |millis: u32| Duration::from_millis(millis.into());
+    match &physnet.bond {
+        Some(bond) => Settings {
+            rules: Rules {
+                mode: bond.mode,
+                primary: bond.primary_at(),
+                up_delay: millis(bond.up_delay_ms),
+            },
+            interval: millis(bond.monitor_ms),
+        },
+        None => Settings {
+            rules: Rules { mode: BondMode::ActiveBackup, primary: None, up_delay: Duration::ZERO },
+            interval: millis(MONITOR_ALONE_MS),
+        },
     }
 }

@@ -8,6 +8,7 @@ use dataplane::counters::{DropReason, PortTotals, Side};
 use dataplane::snapshot::{DomainId, PortId};
 
 use super::Switch;
+use super::uplinks::Uplink;
 use crate::crew::{Assigned, Rota};
 use crate::model::{Attachment, Mac, Network, NetworkUuid, PortUuid, Status};
 use crate::show::view::{
@@ -29,14 +30,14 @@ impl Switch {
         let uplinks = self.uplinks.iter().map(|(name, uplink)| {
             let (status, reason) = uplink.status();
             let id = uplink.id();
-            let wire = uplink.wire().ok();
+            let wire = uplink.wire();
             let view = PortView {
                 number: Some(id.index() as u16),
                 mac: wire.and_then(|wire| wire.mac()),
                 reason,
                 admin_up: true,
-                device: Some(self.config.physnets[name].device.to_string()),
-                queues: 1,
+                device: Some(uplink.device()),
+                queues: uplink.members().len() as u16,
                 ..bare_view(PortRef::Uplink { physnet: name.clone() }, PortKind::Uplink, status)
             };
             self.with_counts(view, id, &pollers)
@@ -293,6 +294,9 @@ impl Switch {
         for counters in self.crew.counters() {
             totals.add(&counters.port(port));
         }
+        // A bond counts these itself: no worker gets to see them.
+        let uplink = self.uplinks.values().find(|uplink| uplink.id() == port);
+        totals.drops[DropReason::InactiveMember as usize] += uplink.map_or(0, Uplink::ignored);
         totals
     }
 

@@ -23,7 +23,7 @@ use crate::model::InterfaceName;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection. See the [module's head](self).
-pub(super) struct Links {
+pub(crate) struct Links {
     handle: Handle,
     events: Events,
     connection: JoinHandle<()>,
@@ -33,17 +33,19 @@ type Events = futures_util::stream::BoxStream<'static, RouteNetlinkMessage>;
 
 /// An interface, as it was a moment ago.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
-    pub(super) index: u32,
-    pub(super) up: bool,
-    pub(super) is_bridge: bool,
+pub(crate) struct Found {
+    pub(crate) index: u32,
+    pub(crate) up: bool,
+    pub(crate) is_bridge: bool,
+    /// Frames can pass: it is up, and what is behind it is there.
+    pub(crate) carrier: bool,
     /// The index of the bridge (or bond, or the like) that it is in.
-    pub(super) master: Option<u32>,
+    pub(crate) master: Option<u32>,
 }
 
 /// What happened to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// It is new, or something about it is.
     Changed,
     /// It is not here any more, but in another network namespace.
@@ -60,7 +62,7 @@ pub(super) enum Event {
 
 impl Links {
     /// Opens a connection. Whatever happens from now on is heard.
-    pub(super) fn connect() -> io::Result<Self> {
+    pub(crate) fn connect() -> io::Result<Self> {
         let (connection, handle, messages) = new_multicast_connection(&[MulticastGroup::Link])?;
         let events = messages.filter_map(async |(message, _)| match message.payload {
             NetlinkPayload::InnerMessage(message) => Some(message),
@@ -70,7 +72,7 @@ impl Links {
     }
 
     /// The next event; none if the connection has ended.
-    pub(super) async fn event(&mut self) -> Option<Event> {
+    pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
             match self.events.next().await? {
                 RouteNetlinkMessage::NewLink(_) => return Some(Event::Changed),
@@ -81,7 +83,7 @@ impl Links {
     }
 
     /// The interface of this name, if there is one.
-    pub(super) async fn find(&mut self, name: &InterfaceName) -> Result<Option<Found>, String> {
+    pub(crate) async fn find(&mut self, name: &InterfaceName) -> Result<Option<Found>, String> {
         let mut found = self.handle.link().get().match_name(name.as_str()).execute();
         let doing = format!("asking for interface `{name}`");
         match within(&doing, async { found.next().await.transpose() }).await? {
@@ -92,7 +94,7 @@ impl Links {
     }
 
     /// The indexes of all interfaces in a bridge.
-    pub(super) async fn members(&mut self, bridge: u32) -> Result<Vec<u32>, String> {
+    pub(crate) async fn members(&mut self, bridge: u32) -> Result<Vec<u32>, String> {
         let doing = "asking for the interfaces in a bridge";
         let mut all = self.handle.link().get().execute();
         let collected = within(doing, async {
@@ -107,7 +109,7 @@ impl Links {
     }
 
     /// Makes a bridge that forwards at once and speaks no spanning-tree protocol. It is down.
-    pub(super) async fn add_bridge(&mut self, name: &InterfaceName) -> Result<(), String> {
+    pub(crate) async fn add_bridge(&mut self, name: &InterfaceName) -> Result<(), String> {
         let bridge = LinkBridge::new(name.as_str())
             .forward_delay(0)
             .stp_state(BridgeStpState::Disabled)
@@ -123,13 +125,25 @@ impl Links {
     }
 
     /// Sets an interface up.
-    pub(super) async fn set_up(&mut self, name: &InterfaceName, index: u32) -> Result<(), String> {
+    pub(crate) async fn set_up(&mut self, name: &InterfaceName, index: u32) -> Result<(), String> {
         let change = LinkUnspec::new_with_index(index).up().build();
         self.set(change, format!("setting interface `{name}` up")).await
     }
 
+    /// Says whether what is behind an interface is there, of one whose driver leaves that to others.
+    pub(crate) async fn set_carrier(
+        &mut self,
+        name: &InterfaceName,
+        index: u32,
+        carrier: bool,
+    ) -> Result<(), String> {
+        let change = LinkUnspec::new_with_index(index).carrier(carrier).build();
+        let word = if carrier { "on" } else { "off" };
+        self.set(change, format!("switching the carrier of interface `{name}` {word}")).await
+    }
+
     /// Puts an interface into a bridge, or takes it out of whatever it is in.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &mut self,
         name: &InterfaceName,
         index: u32,
@@ -149,7 +163,7 @@ impl Links {
     }
 
     /// Removes an interface.
-    pub(super) async fn remove(&mut self, name: &InterfaceName, index: u32) -> Result<(), String> {
+    pub(crate) async fn remove(&mut self, name: &InterfaceName, index: u32) -> Result<(), String> {
         let doing = format!("removing the bridge `{name}`");
         let outcome = within(&doing, self.handle.link().del(index).execute()).await?;
         outcome.map_err(|error| sentence(&doing, &error))
@@ -181,8 +195,12 @@ impl Found {
                 _ => {}
             }
         }
-        let up = link.header.flags.contains(LinkFlags::Up);
-        Found { index: link.header.index, up, is_bridge, master }
+        let flags = link.header.flags;
+        let up = flags.contains(LinkFlags::Up);
+        // IFF_LOWER_UP is the carrier itself. IFF_RUNNING follows it by up to a second, and only then
+        // does the kernel send again: so a link is lost with the one and is back with the other.
+        let carrier = up && flags.contains(LinkFlags::LowerUp | LinkFlags::Running);
+        Found { index: link.header.index, up, carrier, is_bridge, master }
     }
 }
 

@@ -6,14 +6,14 @@
 //! every few seconds in any case, and does what is missing. The bridge's other interface may come
 //! long after the port, and go and come again; the port does not wait for it.
 
-mod links;
+pub(crate) mod links;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -38,6 +38,8 @@ pub(crate) struct TapStatus {
     pub(crate) missing: Option<String>,
     /// Somebody has set the interface down.
     pub(crate) down: bool,
+    /// Its carrier is off, since nothing can leave by its network's physnet.
+    pub(crate) cut: bool,
     /// Somebody has removed the interface. The device is of no use any more.
     pub(crate) removed: bool,
 }
@@ -51,6 +53,8 @@ pub(crate) struct TapWatch {
 /// A tap interface that is looked after.
 pub(crate) struct TapHandle {
     status: Arc<Mutex<TapStatus>>,
+    /// Whether the carrier is to be off.
+    cut: watch::Sender<bool>,
     end: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -63,6 +67,8 @@ struct Tap {
     bridge: Option<TapBridge>,
     /// The bridge was made here.
     made: bool,
+    /// Whether the carrier is to be off.
+    cut: watch::Receiver<bool>,
     links: Links,
     status: Arc<Mutex<TapStatus>>,
 }
@@ -92,8 +98,10 @@ impl TapWatch {
         let status = Arc::<Mutex<TapStatus>>::default();
         let (end, ended) = oneshot::channel();
         let shared = Arc::clone(&status);
-        let tap = Tap { port, interface, index, bridge, made: false, links, status: shared };
-        TapHandle { status, end, task: tokio::spawn(tap.run(ended)) }
+        let (cut, to_cut) = watch::channel(false);
+        let made = false;
+        let tap = Tap { port, interface, index, bridge, made, cut: to_cut, links, status: shared };
+        TapHandle { status, cut, end, task: tokio::spawn(tap.run(ended)) }
     }
 }
 
@@ -101,6 +109,11 @@ impl TapHandle {
     /// How the interface is.
     pub(crate) fn status(&self) -> TapStatus {
         self.status.lock().clone()
+    }
+
+    /// Switches the interface's carrier off, or on again.
+    pub(crate) fn cut(&self, cut: bool) {
+        self.cut.send_if_modified(|now| std::mem::replace(now, cut) != cut);
     }
 
     /// Takes the bridge apart. The interface itself goes with its device.
@@ -133,7 +146,12 @@ impl Tap {
 
     /// Waits until something may have changed.
     async fn wait(&mut self) {
-        let Ok(event) = timeout(LOOK, self.links.event()).await else { return };
+        let event = tokio::select! {
+            event = timeout(LOOK, self.links.event()) => event,
+            // The other end goes only with the port.
+            Ok(()) = self.cut.changed() => return,
+        };
+        let Ok(event) = event else { return };
         self.hear(event).await;
         // Others that come at once are of the same change.
         while let Ok(event) = timeout(QUIET, self.links.event()).await {
@@ -162,9 +180,18 @@ impl Tap {
     async fn look(&mut self) -> Result<Option<String>, String> {
         let own = self.links.find(&self.interface).await?;
         self.status.lock().down = own.is_some_and(|own| !own.up) && self.bridge.is_none();
+        let cut = *self.cut.borrow();
         // In another namespace it is its new owner's.
-        let Some(own) = own else { return Ok(None) };
+        let Some(own) = own else {
+            let words =
+                "nothing can leave by its network's physnet, and its interface cannot be told";
+            return Ok(cut.then(|| format!("{words}: it is in another namespace")));
+        };
         self.index = own.index;
+        if self.status.lock().cut != cut {
+            self.links.set_carrier(&self.interface, own.index, !cut).await?;
+            self.status.lock().cut = cut;
+        }
         let Some(bridge) = self.bridge.clone() else { return Ok(None) };
         let own_bridge = self.bridge_itself(&bridge.name).await?;
         if own.master != Some(own_bridge) {

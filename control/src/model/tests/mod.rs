@@ -34,7 +34,7 @@ impl Host {
         let some = VlanRanges::new(vec![parse_range("100-199").expect("a range")]);
         let physnet = |device: &str, vlans, mtu| {
             let device = device.parse().expect("a device");
-            Physnet { device, vlans, mtu, cores: Vec::new() }
+            Physnet { device: Some(device), bond: None, vlans, mtu, cores: Vec::new() }
         };
         let name = |name: &str| -> PhysnetName { name.parse().expect("a name") };
         Host {

@@ -35,13 +35,14 @@ fn good_networks_are_read_and_come_back() {
         (r#"{"type":"local"}"#, Network::new(Segment::Local)),
         (
             r#"{"type":"vlan","physnet":"p","vlan":100,"name":"blue","mtu":9000,
-                "learning":false,"flooding":false}"#,
+                "learning":false,"flooding":false,"follow_uplink":true}"#,
             Network {
                 name: "blue".parse().ok(),
                 segment: vlan,
                 mtu: 9000,
                 learning: false,
                 flooding: false,
+                follow_uplink: true,
             },
         ),
         (r#"{"type":"local","name":null}"#, Network::new(Segment::Local)),
@@ -97,14 +98,14 @@ fn bad_networks_are_refused_with_all_that_is_wrong() {
                     "x: mtu: 10 is too small; write a whole number from 68 to 65535",
                     "x: learning: `no` is neither true nor false; write true or false, without quotes",
                     "x: colour: is not a field of a network of type `vlan`; remove it, or use one of: \
-                 name, type, physnet, vlan, mtu, learning, flooding",
+                 name, type, physnet, vlan, mtu, learning, flooding, follow_uplink",
                 ],
             ),
             (
                 r#"{"type":"flat","physnet":"p","vlan":0}"#,
                 &[
                     "x: vlan: is not a field of a network of type `flat`; remove it, or use one of: \
-               name, type, physnet, mtu, learning, flooding",
+               name, type, physnet, mtu, learning, flooding, follow_uplink",
                 ],
             ),
             (
@@ -113,7 +114,14 @@ fn bad_networks_are_refused_with_all_that_is_wrong() {
                     "x: name: 7 is not text; write 1 to 255 printable characters",
                     "x: mtu: 1.5 is not a whole number; write a whole number from 68 to 65535",
                     "x: physnet: is not a field of a network of type `local`; remove it, or use one \
-                 of: name, type, mtu, learning, flooding",
+                 of: name, type, mtu, learning, flooding, follow_uplink",
+                ],
+            ),
+            (
+                r#"{"type":"local","follow_uplink":true}"#,
+                &[
+                    "x: follow_uplink: a network of type `local` has no uplink to follow; remove it, or \
+                   put the network on a physnet",
                 ],
             ),
             (

@@ -62,6 +62,7 @@ fn every_query() -> Vec<Query> {
     vec![
         Query::Summary {},
         Query::Ports {},
+        Query::Bonds {},
         Query::Domains {},
         Query::Fdb { network: None },
         Query::Fdb { network: Some(red().uuid) },

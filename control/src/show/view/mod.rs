@@ -5,6 +5,7 @@
 //! attachment, whichever came later; only tables for people round. A field that is not known is null.
 
 mod acl;
+mod bond;
 mod config;
 mod explain;
 mod memory;
@@ -23,6 +24,7 @@ use crate::model::{
 };
 
 pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
+pub use bond::{BondMemberView, BondView, LinkView};
 pub use config::{ChangeView, ConfigView, LastReloadView, ReloadOutcome, ReloadView};
 pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
 pub use memory::{GuestMemoryView, MemoryView, PoolView};
