@@ -4,6 +4,7 @@
 //! The words of each message are tested beside the code that finds the fault; here it is shown that
 //! they get where people look, and that what is right stays in force.
 
+mod bonds;
 #[path = "../common/mod.rs"]
 mod common;
 mod configuration;
