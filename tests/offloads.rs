@@ -106,7 +106,7 @@ impl Bed {
             builder.access(id(port), true, domain, &[], None);
         }
         let mut plan =
-            Plan { snapshot: builder.build(fdb.hash()), egress: vec![None], watches: Vec::new() };
+            Plan { snapshot: builder.build(fdb.hash()), egress: vec![None], ..Plan::default() };
         plan.egress.extend(egress.map(Some));
 
         let (publisher, mut readers) = Publisher::new(plan, 1);

@@ -19,7 +19,7 @@ pub use self::groups::{
 
 use crate::key::Key;
 use crate::model::{Desired, HostName, Network, NetworkUuid, Port, PortUuid, RawValue, Site, json};
-use crate::problem::{Problem, quoted};
+use crate::problem::{Fault, Problem, quoted};
 use crate::store::{Store, StoreError};
 
 /// Why a store was not edited. It is as it was.
@@ -131,6 +131,22 @@ pub async fn add_port(
     add(store, site, key, json(port)).await
 }
 
+/// Changes a port of the site's host. Its value is written whole, and one that cannot be read is not
+/// written over.
+pub async fn change_port(
+    store: &dyn Store,
+    site: impl Into<Site<'_>>,
+    id: PortUuid,
+    change: impl FnOnce(&mut Port),
+) -> Result<Key, EditError> {
+    let site = site.into();
+    let values = store.list().await?.values;
+    let key = Key::Port { host: site.host.clone(), port: id };
+    let mut port = stored(&values, &key, "port", Port::from_json)?;
+    change(&mut port);
+    put(store, site, values, key, json(&port)).await
+}
+
 /// Deletes a network by UUID or name, unless ports are on it. Returns its key.
 pub async fn delete_network(store: &dyn Store, name: &str) -> Result<Key, EditError> {
     let values = store.list().await?.values;
@@ -188,6 +204,24 @@ async fn add(store: &dyn Store, site: Site<'_>, key: Key, value: Value) -> Resul
         return Err(EditError::Exists(key));
     }
     put(store, site, values, key, value).await
+}
+
+/// The object at a key, to be changed.
+fn stored<T>(
+    values: &BTreeMap<Key, RawValue>,
+    key: &Key,
+    kind: &'static str,
+    read: fn(&[u8]) -> Result<T, Vec<Fault>>,
+) -> Result<T, EditError> {
+    let refused = |faults: Vec<Fault>| {
+        let problems: Vec<Problem> = faults.into_iter().map(|fault| fault.at(key)).collect();
+        EditError::Refused(problems)
+    };
+    match values.get(key) {
+        Some(RawValue::Json(bytes)) => read(bytes).map_err(refused),
+        Some(RawValue::Unreadable(misfit)) => Err(refused(vec![Fault::misfit("", misfit.clone())])),
+        None => Err(EditError::NotFound { kind, name: key.to_string() }),
+    }
 }
 
 /// Writes a value among `values`, which the store holds, unless something is wrong with it.

@@ -101,10 +101,7 @@ impl Outbox {
             if staged.is_empty() {
                 continue;
             }
-            let sent = sight.send(port, staged, |staged| match plan.egress.get(port.index()) {
-                Some(Some(egress)) => egress.send(worker, frames, staged),
-                _ => Sent { down: staged.len() as u64, ..Sent::default() },
-            });
+            let sent = sight.send(port, staged, |staged| plan.send(worker, port, frames, staged));
             counters.of(port).sent(staged.len() as u64, sent);
         }
     }

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use vhost::TagEdit;
+use vhost::{Frames, Sent, Staged, TagEdit};
 
 use crate::fdb::Hash;
 use crate::headers::{ETHERNET_BYTES, Mac, TAG_BYTES, Tag};
 use crate::policy::Policy;
 use crate::port::TxPort;
-use crate::watch::Watch;
+use crate::watch::{Mirrors, Watch};
 
 mod stations;
 
@@ -83,6 +83,31 @@ pub struct Plan {
     pub egress: Vec<Option<Arc<dyn TxPort>>>,
     /// What frames are recorded for, [`WATCHES_MAX`](crate::watch::WATCHES_MAX) at most.
     pub watches: Vec<Arc<Watch>>,
+    /// What is copied to listeners.
+    pub mirrors: Mirrors,
+}
+
+impl Plan {
+    /// Whether anybody looks on.
+    #[inline(always)]
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.watches.is_empty() || !self.mirrors.is_empty()
+    }
+
+    /// Hands frames over to a port, if it has a transmit side. `worker` is who asks.
+    #[inline(always)]
+    pub(crate) fn send(
+        &self,
+        worker: usize,
+        to: PortId,
+        frames: Frames<'_>,
+        staged: &[Staged],
+    ) -> Sent {
+        match self.egress.get(to.index()) {
+            Some(Some(egress)) => egress.send(worker, frames, staged),
+            _ => Sent { down: staged.len() as u64, ..Sent::default() },
+        }
+    }
 }
 
 /// The switching tables. See the [module's head](self).

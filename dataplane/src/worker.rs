@@ -15,7 +15,7 @@ use crate::pass::Pass;
 use crate::port::Rxq;
 use crate::publish::Reader;
 use crate::snapshot::Plan;
-use crate::watch::Witness;
+use crate::watch::{WatchedBurst, Witness};
 
 /// One poll-mode worker. One thread runs it, pinned to a core of its own.
 pub struct Worker {
@@ -84,7 +84,7 @@ impl Worker {
             ..
         } = self;
         let plan = plans.load();
-        let watched = !plan.watches.is_empty();
+        let watched = plan.is_watched();
         let start = cycles();
         let now = clock.seconds(start);
         let mut total = 0;
@@ -123,8 +123,9 @@ impl Worker {
             }
 
             if watched {
-                let watches = &plan.watches;
-                let mut sight = witness.look(watches, *number, frames, *ingress, reached, outbox);
+                let burst =
+                    WatchedBurst { worker: *number, plan, counters, frames, from: *ingress };
+                let mut sight = witness.look(burst, reached, outbox);
                 outbox.flush(*number, plan, frames, looks, counters, &mut sight);
             } else {
                 outbox.flush(*number, plan, frames, looks, counters, &mut Unseen);

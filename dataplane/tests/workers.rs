@@ -14,7 +14,7 @@ use dataplane::mailbox::{Mail, Postman, Returned, mailbox};
 use dataplane::port::Rxq;
 use dataplane::publish::Publisher;
 use dataplane::snapshot::{DomainId, DomainSpec, Plan, PortId, SnapshotBuilder};
-use dataplane::watch::{Filter, Record, Step, Wanted, Watch};
+use dataplane::watch::{Filter, Mirror, Mirrors, Record, Step, Wanted, Watch};
 use dataplane::worker::Worker;
 use vhost::mock::Guest;
 use vhost::{BURST_MAX, Device};
@@ -85,11 +85,11 @@ impl Station {
 impl Switch {
     /// Guests 1, 2, …, all polled by the first worker.
     fn new(workers: usize, stations: usize) -> Self {
-        Self::watched(workers, stations, Vec::new())
+        Self::under(workers, stations, Plan::default())
     }
 
-    /// The same, with somebody who watches.
-    fn watched(workers: usize, stations: usize, watches: Vec<Arc<Watch>>) -> Self {
+    /// The same, with somebody who looks on.
+    fn under(workers: usize, stations: usize, mut plan: Plan) -> Self {
         let (mut publisher, readers) = Publisher::new(Plan::default(), workers);
         let options = FdbOptions {
             entries: 1024,
@@ -113,7 +113,7 @@ impl Switch {
         let mut builder = SnapshotBuilder::default();
         let spec = DomainSpec { mtu: 1500, learning: true, flooding: true, uplink: None };
         builder.domain(domain, spec);
-        let mut plan = Plan { egress: vec![None], watches, ..Plan::default() };
+        plan.egress.push(None);
         for station in &stations {
             let id = port(station.number);
             builder.access(id, true, domain, &[mac(station.number)], None);
@@ -186,7 +186,7 @@ fn who_watches_sees_what_became_of_each_frame() {
     let courses = watch(Wanted::Courses, &[port(1)]);
     let other = watch(Wanted::All, &[port(3)]);
     let watches = [&all, &drops, &courses, &other].map(Arc::clone).to_vec();
-    let mut switch = Switch::watched(1, 3, watches);
+    let mut switch = Switch::under(1, 3, Plan { watches, ..Plan::default() });
     let sent = u32::from(RING);
     switch.stations[0].transmit(2, 0..sent);
     while switch.poll(0) > 0 {}
@@ -231,6 +231,39 @@ fn who_watches_sees_what_became_of_each_frame() {
     switch.stations[0].transmit(2, 0..1);
     assert_eq!(switch.poll(0), 1);
     assert!(all.take(0).is_none(), "it has ended");
+}
+
+#[test]
+fn a_mirror_copies_both_ways_and_loses_what_its_listener_cannot_take() {
+    let mut mirrors = Mirrors::default();
+    let mirror = Mirror { to: port(3), received: true, sent: true, filter: Filter::default() };
+    mirrors.set(port(1), mirror);
+    let mut switch = Switch::under(1, 4, Plan { mirrors, ..Plan::default() });
+    let sent = u32::from(RING);
+    // Frames between others are not its business.
+    switch.stations[1].transmit(4, 0..5);
+    switch.poll(0);
+    assert_eq!(switch.stations[2].received(), []);
+    // A third of what the listener has room for, each way, then more than it has.
+    switch.stations[0].transmit(2, 0..sent / 3);
+    switch.stations[1].transmit(1, 0..sent / 3);
+    while switch.poll(0) > 0 {}
+    let copies = switch.stations[2].received();
+    let of = |from| move |copy: &&(usize, u32)| copy.0 == from;
+    assert!(copies.iter().filter(of(1)).map(|copy| copy.1).eq(0..sent / 3), "in their order");
+    assert!(copies.iter().filter(of(2)).map(|copy| copy.1).eq(0..sent / 3), "in their order");
+    assert_eq!(copies.len(), 2 * (sent as usize / 3));
+    assert_eq!(switch.drops(), 0);
+
+    switch.stations[0].transmit(2, 0..sent / 2);
+    while switch.poll(0) > 0 {}
+    let room = sent - 2 * (sent / 3);
+    assert_eq!(switch.stations[2].received().len(), room as usize);
+    let received = switch.stations[1].received();
+    assert_eq!(received.len(), (sent / 3 + sent / 2) as usize, "the receiver gets all");
+    let lost = u64::from(sent / 2 - room);
+    assert_eq!(switch.workers[0].2.port(port(3)).dropped(DropReason::RingFull), lost);
+    assert_eq!(switch.drops(), lost, "nobody else loses any");
 }
 
 #[test]

@@ -5,15 +5,16 @@
 
 use std::io::Write;
 
-use control::edit::{EditError, add_network, add_port, delete_network, delete_port};
+use control::edit::{EditError, add_network, add_port, change_port, delete_network, delete_port};
 use control::key::Key;
 use control::model::{
-    Attachment, Mac, Network, NetworkUuid, Port, PortUuid, Segment, SocketMode, TapBridge,
+    Attachment, Direction, Mac, Mirror, Network, NetworkUuid, Port, PortUuid, Segment, SocketMode,
+    TapBridge,
 };
 
 use super::arguments::{
-    self, NetworkAction, NetworkAdd, NetworkArguments, NetworkType, PortAction, PortAdd,
-    PortArguments, PortKind,
+    self, MirrorDirection, NetworkAction, NetworkAdd, NetworkArguments, NetworkType, PortAction,
+    PortAdd, PortArguments, PortKind,
 };
 use super::failure::Failure;
 use super::place::Place;
@@ -86,6 +87,23 @@ pub fn port(
             }
             Ok(())
         }
+        PortAction::Mirror(mirror) => block_on(async {
+            let site = place.site();
+            let values = place.store().list().await?.values;
+            let port = |wanted: &String| pick::port_of_store(&values, site.host, wanted);
+            let id = port(&mirror.port)?;
+            let to = mirror.to.as_ref().map(port).transpose()?;
+            let mirror = to.map(|to| Mirror {
+                to,
+                direction: mirror.direction.map(|direction| match direction {
+                    MirrorDirection::Ingress => Direction::Ingress,
+                    MirrorDirection::Egress => Direction::Egress,
+                }),
+                filter: mirror.filter.clone(),
+            });
+            change_port(place.store(), site, id, |port| port.mirror = mirror).await?;
+            Ok(())
+        })?,
         PortAction::Del { port } => block_on(async {
             let host = place.site().host;
             let values = place.store().list().await?.values;

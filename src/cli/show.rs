@@ -53,6 +53,13 @@ pub fn show(arguments: &ShowArguments, out: &mut dyn Write) -> Result<(), Failur
             };
             page.print(&views, |views| render::bonds(views))
         }
+        Some(What::Mirrors) => {
+            let Answer::Ports(mut views) = daemon.ask(Query::Ports {})? else {
+                unreachable!("{ASKED}")
+            };
+            views.retain(|view| view.mirror.is_some());
+            page.print(&views, |views| render::mirrors(views, wide))
+        }
         Some(What::Domains { network }) => {
             let Answer::Domains(mut views) = daemon.ask(Query::Domains {})? else {
                 unreachable!("{ASKED}")

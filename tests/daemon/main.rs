@@ -11,6 +11,7 @@ mod configuration;
 mod early;
 mod life;
 mod metrics;
+mod mirror;
 mod objects;
 mod reload;
 mod restart;

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{EditError, add, field, find, put};
+use super::{EditError, add, field, find, put, stored};
 use crate::key::Key;
 use crate::model::{
     AddressGroup, AddressGroupUuid, GroupMember, PortUuid, Prefix, RawValue, SecurityGroup,
     SecurityGroupUuid, Site, json,
 };
-use crate::problem::{Fault, Problem};
 use crate::store::Store;
 
 /// Adds a security group, under a new UUID if none is given. Returns its key.
@@ -205,24 +204,6 @@ async fn delete(
 fn order(addresses: &mut Vec<Prefix>) {
     addresses.sort_unstable();
     addresses.dedup();
-}
-
-/// The object at a key, to be changed.
-fn stored<T>(
-    values: &BTreeMap<Key, RawValue>,
-    key: &Key,
-    kind: &'static str,
-    read: fn(&[u8]) -> Result<T, Vec<Fault>>,
-) -> Result<T, EditError> {
-    let refused = |faults: Vec<Fault>| {
-        let problems: Vec<Problem> = faults.into_iter().map(|fault| fault.at(key)).collect();
-        EditError::Refused(problems)
-    };
-    match values.get(key) {
-        Some(RawValue::Json(bytes)) => read(bytes).map_err(refused),
-        Some(RawValue::Unreadable(misfit)) => Err(refused(vec![Fault::misfit("", misfit.clone())])),
-        None => Err(EditError::NotFound { kind, name: key.to_string() }),
-    }
 }
 
 /// Whether a list of texts, of a value that need not be good otherwise, has this one.

@@ -12,8 +12,10 @@
 //!          vlan [NUMBER]
 //! ```
 
+use std::fmt;
 use std::iter::Peekable;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::vec::IntoIter;
 
 use dataplane::headers::Mac;
@@ -24,13 +26,49 @@ use ipnet::IpNet;
 use super::parse::mac;
 use crate::model::Protocol;
 use crate::problem::{Misfit, quoted};
+use crate::text::{Text, text_type};
 
-const EXAMPLE: &str = "write a filter such as `tcp port 80 and host 10.0.0.1`";
+const EXAMPLE: &str = FrameFilter::REMEDY;
 
 /// Parentheses and denials that may stand within each other.
 const DEPTH_MAX: usize = 16;
 
 type Words = Peekable<IntoIter<String>>;
+
+/// A filter, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameFilter {
+    text: String,
+    filter: Filter,
+}
+
+text_type!(
+    FrameFilter,
+    "Which frames, in words such as `tcp port 80 and not host 10.0.0.1`.",
+    "^[^\\x00-\\x1f]*$",
+    "write a filter such as `tcp port 80 and host 10.0.0.1`"
+);
+
+impl FrameFilter {
+    /// What workers ask of frames.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+}
+
+impl FromStr for FrameFilter {
+    type Err = Misfit;
+
+    fn from_str(text: &str) -> Result<Self, Misfit> {
+        Ok(Self { filter: filter(text)?, text: text.to_owned() })
+    }
+}
+
+impl fmt::Display for FrameFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 /// Reads a filter; one that is empty matches all frames.
 pub fn filter(text: &str) -> Result<Filter, Misfit> {

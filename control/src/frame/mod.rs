@@ -26,7 +26,7 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use describe::describe;
-pub use filter::filter;
+pub use filter::{FrameFilter, filter};
 
 /// A MAC address, of a station, a group, or nobody.
 pub type MacBytes = [u8; 6];

@@ -254,7 +254,7 @@ impl Claims for PortClaims<'_> {
     type Id = PortUuid;
     type Object = Port;
 
-    fn faults(&self, _: PortUuid, port: &Port) -> Vec<Fault> {
+    fn faults(&self, id: PortUuid, port: &Port) -> Vec<Fault> {
         let mut faults: Vec<Fault> = self.network_fault(port.network).into_iter().collect();
         match &port.attachment {
             Attachment::VhostUser { socket, queues, .. } => {
@@ -268,6 +268,10 @@ impl Claims for PortClaims<'_> {
         for (index, core) in cores::strangers(&port.cores, self.site.cores) {
             let (what, remedy) = cores::stranger_fault(core, self.site.cores);
             faults.push(Fault::new(format!("cores[{index}]"), what, remedy));
+        }
+        if port.mirror.as_ref().is_some_and(|mirror| mirror.to == id) {
+            let what = "the mirror leads to the port itself";
+            faults.push(Fault::new("mirror.to", what, "name another port, or remove the mirror"));
         }
         if let Some(mac) = port.mac()
             && let Some(&holder) = self.addresses.get(&(port.network, mac))

@@ -13,6 +13,7 @@ mod group;
 mod ids;
 mod interface;
 mod mac;
+mod mirror;
 mod names;
 mod network;
 mod port;
@@ -37,6 +38,7 @@ pub use ids::{
 };
 pub use interface::InterfaceName;
 pub use mac::Mac;
+pub use mirror::Mirror;
 pub use network::{Network, Segment};
 pub use port::{AddressPair, Port};
 pub use protocol::{PortRange, Protocol};

@@ -10,7 +10,9 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Attachment, Mac, Name, NetworkUuid, Prefix, SecurityGroupUuid, StationAddress};
+use super::{
+    Attachment, Mac, Mirror, Name, NetworkUuid, Prefix, SecurityGroupUuid, StationAddress,
+};
 use crate::cores;
 use crate::fields::Fields;
 use crate::problem::{Fault, Misfit};
@@ -54,6 +56,9 @@ pub struct Port {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub security_groups: Vec<SecurityGroupUuid>,
+    /// What of the port is copied to another port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
 }
 
 /// An address that a port may send from besides its own.
@@ -89,6 +94,7 @@ impl Port {
             fixed_ips: Vec::new(),
             allowed_address_pairs: Vec::new(),
             security_groups: Vec::new(),
+            mirror: None,
         };
         port.port_security = port.attachment.is_secured_by_default();
         port
@@ -142,6 +148,7 @@ impl Port {
                 "set port_security to true (which needs a mac), or remove the groups",
             );
         }
+        let mirror = fields.object("mirror", "a mirror", Mirror::read);
         fields.finish();
         Some(Port {
             name,
@@ -153,6 +160,7 @@ impl Port {
             fixed_ips,
             allowed_address_pairs: pairs,
             security_groups,
+            mirror,
         })
     }
 }

@@ -1,7 +1,8 @@
-//! What objects in force wait for: groups that they name and that are not in force.
+//! What objects in force wait for: groups and ports that they name and that are not in force.
 //!
 //! Who writes a port and its groups need not write them in any order, so a group that is not there is
-//! no fault of who names it; but until it comes, nothing passes the port, and that is told.
+//! no fault of who names it; but until it comes, nothing passes the port, and that is told. So it is
+//! with the port that a mirror leads to, until which nothing is copied.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +19,17 @@ pub(super) fn warnings(
     raw: &BTreeMap<Key, RawValue>,
 ) -> BTreeMap<Key, Vec<Problem>> {
     let mut warnings: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
-    let mut warn = |key: Key, field: String, group: Key, closed: &str| {
-        let (what, remedy) = if raw.contains_key(&group) {
-            (format!("{group} is not in force"), "correct what is reported for that group")
+    let mut warn = |key: Key, field: String, missing: Key, until: &str| {
+        let kind = if let Key::Port { .. } = missing { "port" } else { "group" };
+        let (what, remedy) = if raw.contains_key(&missing) {
+            (
+                format!("{missing} is not in force"),
+                format!("correct what is reported for that {kind}"),
+            )
         } else {
-            (format!("{group} is not there"), "correct the UUID, or add that group")
+            (format!("{missing} is not there"), format!("correct the UUID, or add that {kind}"))
         };
-        let remedy = format!("{remedy}; until then {closed}");
+        let remedy = format!("{remedy}; until then {until}");
         let warning = Fault::new(field, what, remedy).warning().at(&key);
         warnings.entry(key).or_default().push(warning);
     };
@@ -36,6 +41,11 @@ pub(super) fn warnings(
                     (format!("security_groups[{index}]"), Key::SecurityGroup(*group));
                 warn(key, field, group, "nothing passes this port");
             }
+        }
+        let to = object.mirror.as_ref().map(|mirror| mirror.to);
+        if let Some(to) = to.filter(|to| !desired.ports.contains_key(to)) {
+            let key = |port| Key::Port { host: host.clone(), port };
+            warn(key(port), "mirror.to".to_owned(), key(to), "nothing is copied");
         }
     }
     for (&id, object) in &desired.security_groups {

@@ -11,6 +11,7 @@ mod explain;
 mod guests;
 mod keep;
 mod memory;
+mod mirrors;
 mod ports;
 mod report;
 mod trial;
@@ -311,7 +312,8 @@ impl Switch {
             set(uplink.id(), uplink.egress());
         }
         self.watches.rename(self.port_refs());
-        self.crew.publish(Plan { snapshot, egress, watches: self.watches.published() }).await;
+        let (watches, mirrors) = (self.watches.published(), self.mirrors());
+        self.crew.publish(Plan { snapshot, egress, watches, mirrors }).await;
     }
 }
 

@@ -65,6 +65,7 @@ impl Switch {
                 socket: port.socket_path(directory),
                 device,
                 interface,
+                mirror: self.mirror_view(port),
                 queues,
                 ..bare_view(self.port_ref(*uuid), PortKind::from(&port.attachment), status)
             };
@@ -374,6 +375,7 @@ fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
         reason: None,
         admin_up: false,
         port_security: None,
+        mirror: None,
         socket: None,
         device: None,
         interface: None,

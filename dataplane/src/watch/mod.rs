@@ -12,6 +12,7 @@
 //! the two deceives the reader of the capture, and nobody else.
 
 mod filter;
+mod mirror;
 mod witness;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +24,8 @@ use crate::counters::{DropReason, count};
 use crate::snapshot::{PORTS_MAX, PortId};
 
 pub use filter::{End, Filter, FilterError, Op, Test};
-pub(crate) use witness::Witness;
+pub use mirror::{Mirror, Mirrors};
+pub(crate) use witness::{WatchedBurst, Witness};
 
 /// Watches at a time.
 pub const WATCHES_MAX: usize = 4;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use vhost::{BURST_MAX, Frames, Sent, Staged, TagEdit};
 
 use super::{Record, Step, WATCHES_MAX, Wanted, Watch};
-use crate::counters::DropReason;
+use crate::counters::{DropReason, WorkerCounters};
 use crate::outbox::{Outbox, Sight};
-use crate::snapshot::PortId;
+use crate::snapshot::{Plan, PortId};
 
 /// The worker's own: why frames of the burst were dropped on their way in, and what each watch is about.
 #[derive(Debug)]
@@ -59,38 +59,50 @@ impl Witness {
     #[cold]
     pub(crate) fn look<'a>(
         &'a mut self,
-        watches: &'a [Arc<Watch>],
-        worker: usize,
-        frames: Frames<'a>,
-        from: PortId,
+        burst: WatchedBurst<'a>,
         cycles: u64,
         outbox: &Outbox,
     ) -> Watching<'a> {
-        let mut watching = Watching { witness: self, watches, worker, frames, from, cycles };
-        for at in 0..watches.len().min(WATCHES_MAX) {
+        let mut watching = Watching { witness: self, burst, cycles };
+        for at in 0..burst.watches().len() {
             watching.record_received(at, outbox);
         }
+        burst.mirror_received();
         watching
     }
 }
 
-/// A burst that is watched, on its way out.
+/// A burst while somebody looks on, under one plan.
+#[derive(Clone, Copy)]
+pub(crate) struct WatchedBurst<'a> {
+    pub(crate) worker: usize,
+    pub(crate) plan: &'a Plan,
+    pub(crate) counters: &'a WorkerCounters,
+    pub(crate) frames: Frames<'a>,
+    pub(crate) from: PortId,
+}
+
+impl<'a> WatchedBurst<'a> {
+    fn watches(&self) -> &'a [Arc<Watch>] {
+        let watches = &self.plan.watches;
+        &watches[..watches.len().min(WATCHES_MAX)]
+    }
+}
+
+/// The same, on its way out.
 pub(crate) struct Watching<'a> {
     witness: &'a mut Witness,
-    watches: &'a [Arc<Watch>],
-    worker: usize,
-    frames: Frames<'a>,
-    from: PortId,
+    burst: WatchedBurst<'a>,
     cycles: u64,
 }
 
 impl Watching<'_> {
     fn record_received(&mut self, at: usize, outbox: &Outbox) {
-        let watch = &self.watches[at];
-        if watch.is_ended() || !watch.has(self.from) {
+        let watch = &self.burst.watches()[at];
+        if watch.is_ended() || !watch.has(self.burst.from) {
             return;
         }
-        for index in 0..self.frames.len() {
+        for index in 0..self.burst.frames.len() {
             let dropped = self.witness.fates[index];
             if watch.wanted == Wanted::Drops && dropped.is_none() || !self.matches(at, index) {
                 continue;
@@ -98,7 +110,7 @@ impl Watching<'_> {
             let courses = watch.wanted == Wanted::Courses;
             let (ports, flooded) =
                 if courses { outbox.destinations(index as u8) } else { (0, false) };
-            if let Some(record) = self.copy(at, index, TagEdit::Keep, self.from) {
+            if let Some(record) = self.copy(at, index, TagEdit::Keep, self.burst.from) {
                 let step = Step::Received { dropped, ports, flooded };
                 self.publish(at, Record { step, ..record });
                 self.witness.notes[at].chosen = Some(index as u8);
@@ -115,7 +127,7 @@ impl Watching<'_> {
         let bit = 1 << index;
         if notes.asked & bit == 0 {
             notes.asked |= bit;
-            if self.watches[at].filter.matches(self.frames.frame(index).head()) {
+            if self.burst.watches()[at].filter.matches(self.burst.frames.frame(index).head()) {
                 notes.matched |= bit;
             }
         }
@@ -124,21 +136,22 @@ impl Watching<'_> {
 
     /// Whether a watch wants to know what becomes of a frame at a port that it is to go to.
     fn wants(&mut self, at: usize, index: u8, to: PortId) -> bool {
-        let watch = &self.watches[at];
+        let watch = &self.burst.watches()[at];
         if watch.is_ended() {
             return false;
         }
         match watch.wanted {
             Wanted::Courses => self.witness.notes[at].chosen == Some(index),
             Wanted::All | Wanted::Drops => {
-                (watch.has(to) || watch.has(self.from)) && self.matches(at, usize::from(index))
+                (watch.has(to) || watch.has(self.burst.from))
+                    && self.matches(at, usize::from(index))
             }
         }
     }
 
     /// Whether a watch shows what became of a frame, now that it is known.
     fn shows(&self, at: usize, to: PortId, dropped: Option<DropReason>) -> bool {
-        let watch = &self.watches[at];
+        let watch = &self.burst.watches()[at];
         match watch.wanted {
             Wanted::Courses => true,
             Wanted::All => dropped.is_some() || watch.has(to),
@@ -148,20 +161,20 @@ impl Watching<'_> {
 
     /// A record with a copy of the frame, if one is free; else that is counted at `port`.
     fn copy(&self, at: usize, index: usize, tag: TagEdit, port: PortId) -> Option<Record> {
-        let mut record = self.watches[at].rings.get(self.worker)?.take(port)?;
-        let frame = self.frames.frame(index);
+        let mut record = self.burst.watches()[at].rings.get(self.burst.worker)?.take(port)?;
+        let frame = self.burst.frames.frame(index);
         let bytes = frame.bytes_with(tag);
         let beyond = frame.copy_to_pieces(tag, [&mut record.data[..]]);
         record.kept = bytes - beyond;
         record.bytes = bytes as u32;
         record.cycles = self.cycles;
         record.serial = self.witness.bursts * BURST_MAX as u64 + index as u64;
-        record.from = self.from;
+        record.from = self.burst.from;
         Some(record)
     }
 
     fn publish(&self, at: usize, record: Record) {
-        if let Some(ring) = self.watches[at].rings.get(self.worker) {
+        if let Some(ring) = self.burst.watches()[at].rings.get(self.burst.worker) {
             ring.publish(record);
         }
     }
@@ -170,7 +183,7 @@ impl Watching<'_> {
     /// whether any watch wants to know how it ends.
     fn open(&mut self, staged: &Staged, to: PortId) -> bool {
         let mut any = false;
-        for at in 0..self.watches.len().min(WATCHES_MAX) {
+        for at in 0..self.burst.watches().len() {
             if self.wants(at, staged.index, to) {
                 let record = self.copy(at, usize::from(staged.index), staged.tag, to);
                 any |= record.is_some();
@@ -181,12 +194,12 @@ impl Watching<'_> {
     }
 
     fn close(&mut self, staged: &Staged, to: PortId, dropped: Option<DropReason>) {
-        for at in 0..self.watches.len().min(WATCHES_MAX) {
+        for at in 0..self.burst.watches().len() {
             let Some(record) = self.witness.notes[at].open.take() else { continue };
             if self.shows(at, to, dropped) {
                 let step = Step::Sent { to, tag: staged.tag, dropped };
                 self.publish(at, Record { step, ..record });
-            } else if let Some(ring) = self.watches[at].rings.get(self.worker) {
+            } else if let Some(ring) = self.burst.watches()[at].rings.get(self.burst.worker) {
                 ring.give_back(record);
             }
         }
@@ -203,6 +216,7 @@ impl Sight for Watching<'_> {
     /// Hands each frame that is wanted over by itself, and what is between them in one go: so their
     /// order is kept, and it is known what became of each.
     fn send(&mut self, to: PortId, staged: &[Staged], send: impl Fn(&[Staged]) -> Sent) -> Sent {
+        self.burst.mirror_sent(to, staged);
         let send = |staged: &[Staged]| match staged {
             [] => Sent::default(),
             _ => send(staged),

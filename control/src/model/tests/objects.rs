@@ -220,6 +220,18 @@ fn good_ports_are_read_and_come_back() {
                 ..guest("a.sock", SocketMode::Client, 1)
             },
         ),
+        (
+            r#"{"network":"NET","kind":"vhost-user","socket":"a.sock","mac":"52:54:00:00:00:01",
+                "mirror":{"to":"GROUP","direction":"egress","filter":"tcp port 80"}}"#,
+            Port {
+                mirror: Some(Mirror {
+                    to: GROUP.parse().expect("a UUID"),
+                    direction: Some(Direction::Egress),
+                    filter: "tcp port 80".parse().ok(),
+                }),
+                ..guest("a.sock", SocketMode::Client, 1)
+            },
+        ),
     ] {
         let text = text.replace("NET", NET).replace("GROUP", GROUP);
         assert_eq!(Port::from_json(text.as_bytes()), Ok(port.clone()), "{text}");
@@ -292,10 +304,10 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                     "x: queues: 17 is too large; write a whole number from 1 to 16",
                     "x: device: is not a field of a port of kind `vhost-user`; remove it, or use one \
                  of: name, network, kind, mac, socket, mode, queues, admin_up, cores, port_security, \
-                 fixed_ips, allowed_address_pairs, security_groups",
+                 fixed_ips, allowed_address_pairs, security_groups, mirror",
                     "x: security_group: is not a field of a port of kind `vhost-user`; remove it, or \
                  use one of: name, network, kind, mac, socket, mode, queues, admin_up, cores, \
-                 port_security, fixed_ips, allowed_address_pairs, security_groups",
+                 port_security, fixed_ips, allowed_address_pairs, security_groups, mirror",
                 ],
             ),
             (
@@ -306,7 +318,7 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                  0000:01:10.0 or a virtual device such as net_af_packet0,iface=eth1",
                     "x: queues: is not a field of a port of kind `ethdev`; remove it, or use one of: \
                  name, network, kind, mac, device, admin_up, cores, port_security, fixed_ips, \
-                 allowed_address_pairs, security_groups",
+                 allowed_address_pairs, security_groups, mirror",
                 ],
             ),
             (
@@ -330,6 +342,18 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                 "interface":"a","bridge":{"name":"b","member":"a"}}"#,
                 &["x: bridge.member: `a` stands for another interface of this port; name another \
                  interface"],
+            ),
+            (
+                r#"{"network":"11111111-1111-4111-8111-111111111111","kind":"tap",
+                "interface":"a","mirror":{"direction":"up","filter":"sideways","from":1}}"#,
+                &[
+                    "x: mirror.to: is missing; write the UUID of the port that is sent the copies",
+                    "x: mirror.direction: `up` is not known; write `ingress` or `egress`",
+                    "x: mirror.filter: `sideways` is not understood; write a filter such as \
+                 `tcp port 80 and host 10.0.0.1`",
+                    "x: mirror.from: is not a field of a mirror; remove it, or use one of: to, \
+                 direction, filter",
+                ],
             ),
             (
                 r#"{"network":"11111111-1111-4111-8111-111111111111","kind":"tap",
@@ -362,7 +386,7 @@ fn the_documented_examples_are_good() {
         };
         assert_eq!(read, Ok(()), "{example}");
     }
-    assert_eq!(blocks("json").count(), 8);
+    assert_eq!(blocks("json").count(), 9);
 }
 
 #[test]

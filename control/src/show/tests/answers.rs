@@ -294,6 +294,7 @@ pub fn port(port: PortRef, kind: PortKind, network: Option<NetworkRef>) -> PortV
         reason: Some("no socket yet".to_owned()),
         admin_up: true,
         port_security: Some(PortSecurity::Filtered),
+        mirror: None,
         socket: None,
         device: Some("net_tap0".to_owned()),
         interface: None,

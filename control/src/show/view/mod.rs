@@ -89,6 +89,8 @@ pub struct PortView {
     pub device: Option<String>,
     /// Its interface (kind `tap`).
     pub interface: Option<InterfaceName>,
+    /// What of it is copied to another port.
+    pub mirror: Option<MirrorView>,
     /// Pairs of queues in use.
     pub queues: u16,
     /// The numbers of the workers that poll it.
@@ -112,6 +114,21 @@ pub struct PortView {
     pub software_segments: u64,
     /// Addresses that are learned behind it now.
     pub learned: u32,
+}
+
+/// The mirror of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorView {
+    /// The port that is sent the copies.
+    pub to: PortRef,
+    /// Whether frames towards the port's owner are copied.
+    pub ingress: bool,
+    /// Whether frames from the port's owner are copied.
+    pub egress: bool,
+    /// Which of them; all, if there is none.
+    pub filter: Option<String>,
+    /// Why nothing is copied, if so.
+    pub missing: Option<String>,
 }
 
 /// What is attached by a port.
