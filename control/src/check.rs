@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::budget::Budget;
 use crate::config::{Config, Vhost};
 use crate::key::Key;
 use crate::model::{Desired, HostName, Site};
@@ -64,6 +65,14 @@ pub async fn check(store: &dyn Store, configuration: Option<&Path>) -> Vec<Probl
     }
     problems.extend(found);
     problems
+}
+
+/// The memory that a configuration takes, with the devices of its host in a store; none if either cannot
+/// be read.
+pub async fn budget(store: &dyn Store, configuration: &Path) -> Option<Budget> {
+    let config = Config::load(configuration).ok()?;
+    let listing = store.list().await.ok()?;
+    Some(Budget::new(&config, &Desired::build(&listing.values, &config)))
 }
 
 /// All that is said about a set of objects.

@@ -13,10 +13,11 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::cores;
 use crate::metrics::{self, Figures, Metrics, Scrape};
-use crate::model::ActualState;
+use crate::model::{ActualState, Desired};
 use crate::notify::Notify;
 use crate::problem::Problem;
 use crate::reports::{Reports, Standing};
@@ -114,6 +115,9 @@ impl Daemon {
     async fn start(config: Config, origin: Origin) -> Result<Self, DaemonError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
+        }
+        for line in Budget::new(&config, &Desired::default()).to_string().lines() {
+            tracing::info!("memory: {line}");
         }
         let store = store::open(&config.store)?;
         let server = Server::bind(&config.control.socket)?;

@@ -7,6 +7,7 @@
 //! crew    the workers' threads                          guest   a guest's vhost-user socket
 //! learned addresses that are kept over a restart
 //! balance which worker should poll which queue: pure    cores   lists of CPUs
+//! budget  how many buffers each device may hold
 //! config  what the machine is: one TOML file            key     where each object stands
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`
@@ -24,6 +25,7 @@
 
 mod balance;
 mod bond;
+pub mod budget;
 pub mod check;
 mod compile;
 pub mod config;

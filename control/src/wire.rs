@@ -9,6 +9,7 @@ use dataplane::snapshot::PortId;
 
 use dataplane::dpdk::Eal;
 
+use crate::budget::{Holding, Left};
 use crate::model::{Devargs, InterfaceName, Mac};
 
 /// The largest MTU of DPDK's net_tap: its frames have 1522 octets at most, of which 18 are not payload.
@@ -17,11 +18,17 @@ const TAP_MTU_MAX: u16 = 1504;
 /// The first number of the net_tap devices that stand for tap ports.
 const TAP_NUMBERS: usize = 900_000;
 
+/// Descriptors of a tap interface's receive queue. Each is a buffer that the driver keeps, for the
+/// pieces of one frame.
+pub(crate) const TAP_DESCRIPTORS: u16 = 16;
+
 /// An open device. Its receive queues must be given back before it is dropped.
 #[derive(Debug)]
 pub(crate) struct Wire {
     device: EthDev,
     mtu: u16,
+    /// What is set aside for it.
+    holding: Holding,
     /// The MTU that it did not take, if that was the last one.
     refused_mtu: Option<u16>,
     shortfalls: Vec<String>,
@@ -45,6 +52,7 @@ impl Wire {
         id: PortId,
         mtu: u16,
         workers: usize,
+        left: &mut Left,
     ) -> Result<Opened, String> {
         // net_tap refuses to have more transmit queues than receive queues.
         let senders = if device.device().starts_with("net_tap") { 1 } else { workers };
@@ -56,7 +64,7 @@ impl Wire {
             mtu,
             promiscuous: true,
         };
-        Self::start(eal, pool, device.as_str(), id, &config)
+        Self::start(eal, pool, (device.as_str(), device.is_virtual()), id, &config, left)
     }
 
     /// Makes a tap interface of this host and opens it as port `id`. It is up, and goes when this
@@ -70,6 +78,7 @@ impl Wire {
         mac: Option<Mac>,
         id: PortId,
         mtu: u16,
+        left: &mut Left,
     ) -> Result<Opened, String> {
         // One name a port; operators, who number their devices from 0, are out of the way.
         let number = TAP_NUMBERS + id.index();
@@ -82,25 +91,28 @@ impl Wire {
             // no more than one.
             rxqs: 1,
             txqs: 1,
-            // Each is a buffer that the driver keeps, for the pieces of one frame.
-            rx_descriptors: 16,
+            rx_descriptors: TAP_DESCRIPTORS,
             tx_descriptors: 0,
             mtu: mtu.min(TAP_MTU_MAX),
             // All that the kernel sends arrives in any case. The driver would set the interface so,
             // and the kernel would listen to what is meant for others.
             promiscuous: false,
         };
-        Self::start(eal, pool, &device, id, &config)
+        Self::start(eal, pool, (&device, true), id, &config, left)
     }
 
     fn start(
         eal: &'static Eal,
         pool: &Mempool,
-        device: &str,
+        (device, is_virtual): (&str, bool),
         id: PortId,
         config: &EthConfig,
+        left: &mut Left,
     ) -> Result<Opened, String> {
         let mut opened = EthDev::probe(eal, device).map_err(|error| error.to_string())?;
+        let plan = opened.plan(config, pool).map_err(|error| error.to_string())?;
+        let holding = Holding::of(&plan, is_virtual);
+        left.take(holding)?;
         let started =
             opened.configure_and_start(config, pool).map_err(|error| error.to_string())?;
         let source = |(queue, number)| Rxq::new(id, number, Box::new(EthSource::new(queue)));
@@ -110,6 +122,7 @@ impl Wire {
             wire: Self {
                 device: opened,
                 mtu: started.applied.mtu,
+                holding,
                 refused_mtu: None,
                 shortfalls: started.applied.shortfalls,
             },
@@ -138,6 +151,11 @@ impl Wire {
     /// The largest payload of a frame in bytes.
     pub(crate) fn mtu(&self) -> u16 {
         self.mtu
+    }
+
+    /// The buffers that are set aside for it.
+    pub(crate) fn holding(&self) -> Holding {
+        self.holding
     }
 
     /// What of our wishes the device could not meet, a sentence each.

@@ -23,14 +23,20 @@ pub fn check(arguments: &CheckArguments, out: &mut dyn Write) -> Result<(), Fail
             return Err(Failure::Wrong(place::no_configuration("the store's directory")));
         }
     };
+    let mut budget = None;
     let problems = match (&arguments.directory, config) {
         (Some(directory), config) => {
-            block_on(control::check::check(&Directory::new(directory), config))?
+            let store = Directory::new(directory);
+            if let Some(config) = config {
+                budget = block_on(control::check::budget(&store, config))?;
+            }
+            block_on(control::check::check(&store, config))?
         }
         // Where the store is, only a configuration that can be read tells.
         (None, config) => match Config::read(config.unwrap_or(usual)) {
             Ok(read) => {
                 let store = control::store::open(&read.store)?;
+                budget = block_on(control::check::budget(&*store, config.unwrap_or(usual)))?;
                 block_on(control::check::check(&*store, config))?
             }
             Err(errors) => errors.problems,
@@ -45,6 +51,9 @@ pub fn check(arguments: &CheckArguments, out: &mut dyn Write) -> Result<(), Fail
         for problem in &problems {
             writeln!(out, "{}", render::problem(problem))?;
         }
+    }
+    if let Some(budget) = budget.filter(|_| !arguments.json) {
+        writeln!(out, "\n{budget}")?;
     }
     let errors = problems.iter().any(|problem| problem.is_error());
     if errors { Err(Failure::Told) } else { Ok(()) }

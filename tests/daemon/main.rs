@@ -10,6 +10,7 @@ mod common;
 mod configuration;
 mod early;
 mod life;
+mod memory;
 mod metrics;
 mod mirror;
 mod objects;

@@ -234,6 +234,14 @@ fn read_physnet(mut fields: Fields<'_>) -> Option<Physnet> {
     known.then_some(Physnet { device, bond, vlans, mtu, cores })
 }
 
+impl Dpdk {
+    /// Memory in MiB that so many buffers take, each with room for a frame of so many octets.
+    pub(crate) fn pool_mib(frames: u32, frame_bytes: u16) -> u64 {
+        let buffer_bytes = u64::from(frame_bytes) + BUFFER_OVERHEAD_BYTES;
+        (u64::from(frames) * buffer_bytes).div_ceil(1 << 20)
+    }
+}
+
 /// What sections have against each other.
 fn judge_alone(config: &Config, faults: &mut Vec<Fault>) {
     let Dpdk { frame_bytes, pool_frames, memory_mib, .. } = config.dpdk;
@@ -267,8 +275,7 @@ fn judge_alone(config: &Config, faults: &mut Vec<Fault>) {
         }
         bond::doubts(name, physnet, faults);
     }
-    let buffer_bytes = u64::from(frame_bytes) + BUFFER_OVERHEAD_BYTES;
-    let needed_mib = (u64::from(pool_frames) * buffer_bytes).div_ceil(1 << 20);
+    let needed_mib = Dpdk::pool_mib(pool_frames, frame_bytes);
     if needed_mib > memory_mib.into() {
         let what = format!(
             "{pool_frames} buffers for frames of {frame_bytes} octets take {needed_mib} MiB, and \

@@ -369,7 +369,7 @@ impl Figures {
     }
 
     fn memory(&self, page: &mut Page<'_>) -> fmt::Result {
-        let MemoryView { resident_bytes, huge_bytes, pool, fdb_bytes, acl_bytes, guests } =
+        let MemoryView { resident_bytes, huge_bytes, pool, fdb_bytes, acl_bytes, guests, .. } =
             &self.memory;
         let uses = [
             ("resident", *resident_bytes),
@@ -389,6 +389,11 @@ impl Figures {
             "pool_free_frames",
             "Those of them that nobody holds.",
             one(f64::from(pool.free_frames)),
+        )?;
+        page.gauges(
+            "pool_unclaimed_frames",
+            "Those of them that are set aside for no device and no worker's cache.",
+            one(f64::from(pool.unclaimed_frames)),
         )?;
         page.gauges(
             "guest_memory_bytes",

@@ -31,6 +31,11 @@ impl Devargs {
         &self.0
     }
 
+    /// Whether the device is a program, and not on a bus.
+    pub fn is_virtual(&self) -> bool {
+        !self.device().contains(':')
+    }
+
     /// The device without its arguments, one spelling a device: what two ports cannot share.
     pub fn device(&self) -> String {
         let name = self.0.split(',').next().unwrap_or_default();

@@ -251,7 +251,7 @@ impl Switch {
                 let workers = self.config.workers.cores.len();
                 let mtu = mtu.unwrap_or(crate::model::Network::MTU);
                 let Opened { wire, rxqs, egress } =
-                    Wire::open(self.eal, &self.pool, device, id, mtu, workers)?;
+                    Wire::open(self.eal, &self.pool, device, id, mtu, workers, &mut self.left())?;
                 for shortfall in wire.shortfalls() {
                     tracing::warn!(port = %uuid, "{shortfall}");
                 }
@@ -262,8 +262,15 @@ impl Switch {
                 // In a bridge, frames to the interface's own address would go no further.
                 let mac = mac.filter(|_| bridge.is_none());
                 let watch = TapWatch::begin(interface)?;
-                let Opened { wire, rxqs, egress } =
-                    Wire::open_tap(self.eal, &self.pool, interface, mac, id, mtu)?;
+                let Opened { wire, rxqs, egress } = Wire::open_tap(
+                    self.eal,
+                    &self.pool,
+                    interface,
+                    mac,
+                    id,
+                    mtu,
+                    &mut self.left(),
+                )?;
                 let tap = watch.follow(uuid, bridge.clone());
                 Ok((Link::Tap { wire, egress, tap }, rxqs))
             }

@@ -157,6 +157,7 @@ impl Switch {
     /// Opens devices of uplinks whose time has come. Returns whether any was opened.
     pub(super) async fn open_uplinks(&mut self) -> bool {
         let mut any = false;
+        let mut left = self.left();
         for (name, uplink) in &mut self.uplinks {
             let physnet = &self.config.physnets[name];
             for at in 0..uplink.members.len() {
@@ -168,7 +169,7 @@ impl Switch {
                 // Control sends by a bond too, and had better not wait for a worker, or one for it.
                 let senders = self.config.workers.cores.len() + usize::from(uplink.bond.is_some());
                 let (id, mtu) = (uplink.id, physnet.mtu);
-                match Wire::open(self.eal, &self.pool, device, id, mtu, senders) {
+                match Wire::open(self.eal, &self.pool, device, id, mtu, senders, &mut left) {
                     Ok(Opened { wire, rxqs, egress }) => {
                         tracing::info!(physnet = %name, device = %device, driver = wire.driver(), "opened the uplink");
                         for shortfall in wire.shortfalls() {

@@ -84,9 +84,18 @@ pub struct Started {
 const OVERHEAD: u16 = 14 + 2 * 4;
 
 /// Descriptors where neither the operator nor the driver has a preference.
-const DESCRIPTORS: u16 = 1024;
+pub const DESCRIPTORS: u16 = 1024;
 
 impl EthDev {
+    /// What [`configure_and_start`](Self::configure_and_start) would make of the device, as far as that
+    /// is known before: its queues and their descriptors. Changes nothing.
+    ///
+    /// # Errors
+    /// A wish cannot be met at all, or the driver does not tell.
+    pub fn plan(&self, config: &EthConfig, pool: &Mempool) -> Result<Applied, EthError> {
+        self.device.plan(&self.device.info()?, config, pool)
+    }
+
     /// Configures the device and starts it, with `pool` as the source of received frames. A device
     /// that is started is stopped first.
     ///
@@ -106,11 +115,7 @@ impl EthDev {
         };
         let control = control();
         let info = device.info()?;
-        let mut applied = plan(&info, config, pool.data_room()).map_err(|(field, reason)| {
-            EthError::Config { device: device.name().to_owned(), field, reason }
-        })?;
-        applied.tx_offloads = TxOffloads::wanted(&info, device.driver());
-        device.adjust_descriptors(config, &mut applied)?;
+        let mut applied = device.plan(&info, config, pool)?;
         device.configure(&info, &applied)?;
         if !device.pools.iter().any(|known| known.is(pool)) {
             device.pools.push(pool.clone());
@@ -135,6 +140,20 @@ impl EthDev {
 }
 
 impl Device {
+    fn plan(
+        &self,
+        info: &rte_eth_dev_info,
+        config: &EthConfig,
+        pool: &Mempool,
+    ) -> Result<Applied, EthError> {
+        let mut applied = plan(info, config, pool.data_room()).map_err(|(field, reason)| {
+            EthError::Config { device: self.name().to_owned(), field, reason }
+        })?;
+        applied.tx_offloads = TxOffloads::wanted(info, self.driver());
+        self.adjust_descriptors(config, &mut applied)?;
+        Ok(applied)
+    }
+
     /// Brings the numbers of descriptors to what the device can do.
     fn adjust_descriptors(
         &self,

@@ -35,7 +35,7 @@ mod queue;
 mod thread;
 mod vlan;
 
-pub use configure::{Applied, EthConfig, Started};
+pub use configure::{Applied, DESCRIPTORS, EthConfig, Started};
 pub use eal::{Eal, EalOptions};
 pub use error::{EalError, EthError, PoolError, ProbeError};
 pub use ethdev::{EthDev, EthStats, Link};

@@ -212,7 +212,20 @@ pub fn answer(query: &Query) -> Answer {
         Query::Memory {} => Answer::Memory(MemoryView {
             resident_bytes: Some(30 << 20),
             huge_bytes: None,
-            pool: PoolView { frames: 8191, free_frames: 8000, frame_bytes: 2048 },
+            pool: PoolView {
+                frames: 8191,
+                free_frames: 8000,
+                frame_bytes: 2048,
+                cache_frames: 384,
+                unclaimed_frames: 100,
+            },
+            hugepages_needed: 129,
+            devices: vec![DeviceMemoryView {
+                port: uplink(),
+                receive_frames: 1024,
+                transmit_frames: 2048,
+                bytes: 7 << 20,
+            }],
             fdb_bytes: 1 << 21,
             acl_bytes: 0,
             guests: vec![GuestMemoryView { port: web(), bytes: 1 << 30, regions: 2 }],

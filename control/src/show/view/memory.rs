@@ -13,6 +13,10 @@ pub struct MemoryView {
     pub huge_bytes: Option<u64>,
     /// The pool that DPDK devices receive into.
     pub pool: PoolView,
+    /// Huge pages of 2 MiB that the configuration needs, for DPDK and the forwarding database.
+    pub hugepages_needed: u64,
+    /// What is set aside of the pool for open devices.
+    pub devices: Vec<DeviceMemoryView>,
     /// Memory of the forwarding database, in octets.
     pub fdb_bytes: u64,
     /// Memory of compiled rules, in octets.
@@ -30,6 +34,23 @@ pub struct PoolView {
     pub free_frames: u32,
     /// Room for a frame in one buffer, in octets.
     pub frame_bytes: u16,
+    /// Buffers that are set aside for the workers' caches.
+    pub cache_frames: u32,
+    /// Buffers that are set aside for nobody: a device that may hold more is refused.
+    pub unclaimed_frames: u32,
+}
+
+/// What is set aside of the pool for a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceMemoryView {
+    /// The port of the device.
+    pub port: PortRef,
+    /// Buffers that wait for frames.
+    pub receive_frames: u32,
+    /// Buffers that are being sent, at most.
+    pub transmit_frames: u32,
+    /// The memory of both in octets, rounded up to MiB.
+    pub bytes: u64,
 }
 
 /// Memory of one guest.

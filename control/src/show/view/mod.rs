@@ -27,7 +27,7 @@ pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView
 pub use bond::{BondMemberView, BondView, LinkView};
 pub use config::{ChangeView, ConfigView, LastReloadView, ReloadOutcome, ReloadView};
 pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
-pub use memory::{GuestMemoryView, MemoryView, PoolView};
+pub use memory::{DeviceMemoryView, GuestMemoryView, MemoryView, PoolView};
 pub use store::{AcceptView, SourceView, StoreView};
 pub use trial::{DeliveryView, JudgementView, TrialView};
 pub use vhost::{RegionView, RingLayoutView, RingView, SocketModeView, VhostState, VhostView};
