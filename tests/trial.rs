@@ -186,7 +186,7 @@ impl Bed {
         let mut worker = Worker::new(0, reader, mailbox, table, clock, its);
         let policies = [policy(1), policy(2)];
         let mut plan =
-            Plan { snapshot: snapshot(&fdb, &policies), egress: vec![None], watches: Vec::new() };
+            Plan { snapshot: snapshot(&fdb, &policies), egress: vec![None], ..Plan::default() };
         let mut given = BTreeMap::new();
         for number in PORTS.chain([WIRE]) {
             plan.egress.push(Some(Arc::new(Taken)));
