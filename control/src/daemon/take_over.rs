@@ -33,6 +33,9 @@ const STORE_TIME: Duration = Duration::from_secs(30);
 /// How long the other process may take for what it does at once.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// Where the rings of each guest stand.
+type Rings = BTreeMap<PortUuid, Vec<u32>>;
+
 /// All that could be done before the other process stops.
 struct Prepared {
     store: Arc<dyn Store>,
@@ -129,10 +132,7 @@ impl Prepared {
 
     /// Says that all is ready, and waits until the other process has stopped. Returns where the rings
     /// stand, and since when; none if it was only to be seen whether it could be.
-    async fn wait(
-        self,
-        channel: &mut Channel,
-    ) -> Result<Option<(Self, BTreeMap<PortUuid, Vec<u32>>, u64)>, String> {
+    async fn wait(self, channel: &mut Channel) -> Result<Option<(Self, Rings, u64)>, String> {
         channel.send(&Message::Ready {}, Vec::new()).await.map_err(told)?;
         loop {
             match channel.receive_within(ANSWER_TIME).await.map_err(told)? {
@@ -149,13 +149,7 @@ impl Prepared {
     }
 
     /// Goes on where the other process has stopped.
-    async fn go(
-        self,
-        origin: Origin,
-        mut channel: Channel,
-        rings: &BTreeMap<PortUuid, Vec<u32>>,
-        since: u64,
-    ) -> Daemon {
+    async fn go(self, origin: Origin, mut channel: Channel, rings: &Rings, since: u64) -> Daemon {
         let Prepared { store, hold, news, mut switch, server, metrics, from } = self;
         let guests = switch.begin(rings).await;
         let rate = u128::from(switch.cycles_per_second().max(1));

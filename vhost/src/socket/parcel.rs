@@ -131,30 +131,30 @@ impl Parcels {
             let missing = *descriptors - parcel.descriptors.len();
             if missing > 0 {
                 let lump = missing.min(DESCRIPTORS_MAX);
-                let Some((_, came)) = read(&self.stream, 1)? else { return Ok(None) };
-                if came.len() != lump {
+                let Some(came) = read(&self.stream, 1)? else { return Ok(None) };
+                if came.descriptors.len() != lump {
                     return Err(ParcelError::DescriptorsLost);
                 }
-                parcel.descriptors.extend(came);
+                parcel.descriptors.extend(came.descriptors);
                 continue;
             }
             let missing = *octets - parcel.octets.len();
             if missing == 0 {
                 return Ok(self.incoming.take().map(|(_, _, parcel)| parcel));
             }
-            let Some((came, _)) = read(&self.stream, missing.min(1 << 16))? else {
+            let Some(came) = read(&self.stream, missing.min(1 << 16))? else {
                 return Ok(None);
             };
-            parcel.octets.extend(came);
+            parcel.octets.extend(came.octets);
         }
     }
 
     /// Reads on in a head. Returns whether all of it is there.
     fn read_head(&mut self) -> Result<bool, ParcelError> {
-        let Some((came, _)) = read(&self.stream, HEAD - self.head.len())? else {
+        let Some(came) = read(&self.stream, HEAD - self.head.len())? else {
             return Ok(false);
         };
-        self.head.extend(came);
+        self.head.extend(came.octets);
         let &[a, b, c, d, e, f, g, h] = &self.head[..] else { return Ok(true) };
         self.head.clear();
         let [octets, descriptors] = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
@@ -168,14 +168,14 @@ impl Parcels {
 }
 
 /// Reads some octets, `most` or fewer, with what descriptors belong to them; none if none are there.
-fn read(stream: &UnixStream, most: usize) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, ParcelError> {
+fn read(stream: &UnixStream, most: usize) -> Result<Option<Parcel>, ParcelError> {
     let mut octets = vec![0; most];
     match ancillary::receive(stream.as_fd(), &mut octets) {
         Ok(received) if received.truncated => Err(ParcelError::DescriptorsLost),
         Ok(received) if received.bytes == 0 => Err(ParcelError::Closed),
         Ok(received) => {
             octets.truncate(received.bytes);
-            Ok(Some((octets, received.descriptors)))
+            Ok(Some(Parcel { octets, descriptors: received.descriptors }))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) if is_end(&error) => Err(ParcelError::Closed),
