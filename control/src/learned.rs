@@ -105,7 +105,7 @@ impl Learned {
     }
 
     /// With the ages of now, for what another process of this host has told.
-    pub(crate) fn as_of_now(self) -> Self {
+    pub(crate) fn aged_until_now(self) -> Self {
         let passed = now().saturating_sub(self.written);
         self.aged(passed)
     }

@@ -56,7 +56,7 @@ impl Switch {
         let learned = match (self.told.take(), keeping) {
             (Some(told), keeping) => {
                 keeping.into_iter().for_each(|keeping| keeping.loaded = true);
-                told.as_of_now()
+                told.aged_until_now()
             }
             (None, Some(keeping)) => {
                 keeping.loaded = true;
