@@ -40,6 +40,11 @@ pub struct Arguments {
     #[arg(long, value_name = "PORTS", conflicts_with_all = ["scenario", "switch", "quick", "latency"])]
     pub restart: Option<u16>,
 
+    /// Measures nothing but how long guests on so many ports hear nothing when a new process takes over
+    /// from the one that runs; `--rounds` times.
+    #[arg(long, value_name = "PORTS", conflicts_with_all = ["restart", "scenario", "switch", "quick", "latency"])]
+    pub handover: Option<u16>,
+
     /// Writes everything measured to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

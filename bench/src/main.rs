@@ -66,6 +66,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         print!("{}", restart::measure(program, ports, rounds, plan.cores)?);
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(ports) = arguments.handover {
+        let program =
+            arguments.viaduct.as_deref().context("give Viaduct's program with --viaduct")?;
+        let rounds = arguments.rounds.unwrap_or(5);
+        print!("{}", restart::measure_handover(program, ports, rounds, plan.cores)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut notes = Vec::new();
     if let Some(reason) = machine::raise_own_group() {
         notes.push(format!("the generator runs at ordinary priority: {reason}"));

@@ -6,6 +6,7 @@
 //! ports may be kept to some cores by configuration.
 
 mod load;
+mod pause;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub(crate) struct Crew {
     retired: BTreeMap<usize, Arc<WorkerCounters>>,
     /// The cores that ports are kept to, where they are.
     pins: Pins,
+    /// Queues that workers get when they begin, while they wait for that.
+    held: Option<Vec<Rxq>>,
 }
 
 /// Ports that only the workers on some cores may poll.
@@ -109,13 +112,15 @@ pub struct CrewError {
 }
 
 impl Crew {
-    /// Starts a worker on each of `cores`. All of them run, or none.
+    /// Starts a worker on each of `cores`. All of them run, or none. If they are `held`, they wait for
+    /// [`begin`](Self::begin) before they do anything.
     pub(crate) fn start(
         eal: &'static Eal,
         cores: &[u32],
         idle: IdlePolicy,
         fdb: &Arc<Fdb>,
         clock: Clock,
+        held: bool,
     ) -> Result<Self, CrewError> {
         let (publisher, _) = Publisher::new(Plan::default(), 0);
         let mut crew = Self {
@@ -127,6 +132,7 @@ impl Crew {
             publisher,
             retired: BTreeMap::new(),
             pins: Pins::new(),
+            held: held.then(Vec::new),
         };
         crew.enlist(cores)?;
         Ok(crew)
@@ -154,7 +160,10 @@ impl Crew {
         let number = (0..).find(free).expect("there are more numbers than members");
         let (postman, mailbox) = mailbox();
         let counters = self.retired.remove(&number).unwrap_or_default();
-        let orders = Arc::new(Orders::new(self.idle));
+        let orders = Arc::new(match self.held {
+            Some(_) => Orders::paused(),
+            None => Orders::new(self.idle),
+        });
         let (fdb, of_worker) = (Arc::clone(&self.fdb), Arc::clone(&counters));
         let plans = self.publisher.join();
         let worker = Worker::new(number, plans, mailbox, fdb, self.clock, of_worker);
@@ -218,6 +227,9 @@ impl Crew {
 
     /// Gives a receive queue to the worker that has the fewest, of those that may have it.
     pub(crate) async fn attach(&mut self, rxq: Rxq) {
+        if let Some(held) = &mut self.held {
+            return held.push(rxq);
+        }
         let allowed = self.allowed(rxq.port);
         let fewest = allowed.into_iter().min_by_key(|at| self.members[*at].queues.len());
         let member = &mut self.members[fewest.expect("a crew has workers")];
@@ -324,8 +336,20 @@ impl Crew {
     /// Publishes a plan and waits until every worker switches by it and none by an older one.
     pub(crate) async fn publish(&mut self, plan: Plan) {
         self.publisher.publish(plan);
+        if self.held.is_none() {
+            self.settle().await;
+        }
+    }
+
+    /// Waits until every worker switches by the plan that was published last.
+    async fn settle(&mut self) {
         let mut slow = Slow::new("take a new plan");
+        let prompt = Instant::now() + PROMPT;
         while !self.publisher.settle() {
+            if Instant::now() < prompt {
+                std::thread::yield_now();
+                continue;
+            }
             let laggard = self.publisher.laggard().and_then(|(at, _)| self.members.get(at));
             let name = || laggard.map_or(String::new(), |member| format!("core {}", member.core));
             slow.wait(name).await;
@@ -363,6 +387,7 @@ impl Member {
     /// Ends it, and waits for that: it takes one iteration, or one sleep.
     fn stop(self) {
         self.orders.stop();
+        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!(core = self.core, "the worker had panicked");
         }

@@ -1,7 +1,10 @@
 //! The daemon: one thread that watches desired state, keeps the switch to it, reports what became
 //! of it, and answers questions.
 
+mod hand_over;
 mod reload;
+mod start;
+mod take_over;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,20 +16,21 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use crate::budget::Budget;
 use crate::config::Config;
 use crate::cores;
+use crate::handover::Predecessor;
 use crate::metrics::{self, Figures, Metrics, Scrape};
-use crate::model::{ActualState, Desired};
+use crate::model::ActualState;
 use crate::notify::Notify;
 use crate::problem::Problem;
 use crate::reports::{Reports, Standing};
-use crate::show::view::{AcceptView, ErrorView, SourceView, StoreView, Summary};
+use crate::show::view::{AcceptView, ErrorView, SourceView, StoreView, Summary, TakenOverView};
 use crate::show::{Answer, BindError, Query, Request, Server};
 use crate::store::hold::{Hold, News, Source};
-use crate::store::{self, Listing, Store, StoreError};
+use crate::store::{Listing, Store, StoreError};
 use crate::switch::{StartError, Switch, WatchOrder};
 
+use hand_over::{Handing, next_word};
 use reload::Reloads;
 pub use reload::{ChangeLog, Origin};
 
@@ -48,6 +52,9 @@ pub enum DaemonError {
     /// The socket for metrics.
     #[error(transparent)]
     Metrics(#[from] metrics::BindError),
+    /// Another process goes on with what it has, as this one cannot.
+    #[error("nothing is taken over: {0}")]
+    Handover(String),
     /// The operating system.
     #[error("{doing}: {source}")]
     System {
@@ -58,8 +65,13 @@ pub enum DaemonError {
     },
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP has the configuration read anew.
-pub fn run(config: Config, origin: Origin) -> Result<(), DaemonError> {
+/// Runs until SIGTERM or SIGINT, or until another process has taken over. SIGHUP has the configuration
+/// read anew. If there is a predecessor, all is taken over from that.
+pub fn run(
+    config: Config,
+    origin: Origin,
+    predecessor: Option<Predecessor>,
+) -> Result<(), DaemonError> {
     let system = |doing| move |source| DaemonError::System { doing, source };
     leave_worker_cores(&config.workers.cores, &origin.machine.allowed);
     lock_memory();
@@ -73,9 +85,15 @@ pub fn run(config: Config, origin: Origin) -> Result<(), DaemonError> {
             interrupt: signal(SignalKind::interrupt()).map_err(system("catching SIGINT"))?,
         };
         let mut hangup = signal(SignalKind::hangup()).map_err(system("catching SIGHUP"))?;
-        let mut daemon = Daemon::start(config, origin).await?;
-        daemon.serve(&mut ends, &mut hangup).await;
-        daemon.stop().await;
+        let daemon = match predecessor {
+            None => Some(Daemon::start(config, origin).await?),
+            Some(predecessor) => Daemon::take_over(config, origin, predecessor).await?,
+        };
+        let Some(mut daemon) = daemon else { return Ok(()) };
+        match daemon.serve(&mut ends, &mut hangup).await {
+            None => daemon.stop().await,
+            Some(handing) => daemon.leave(handing).await,
+        }
         Ok(())
     })
 }
@@ -95,6 +113,10 @@ struct Daemon {
     state: Option<ActualState>,
     changed: Option<Instant>,
     notify: Notify,
+    /// A handover to another process, while there is one under way.
+    handing: Option<Handing>,
+    /// What this process took over, if it did.
+    taken_over: Option<TakenOverView>,
 }
 
 struct Ends {
@@ -112,47 +134,9 @@ impl Ends {
 }
 
 impl Daemon {
-    async fn start(config: Config, origin: Origin) -> Result<Self, DaemonError> {
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        for line in Budget::new(&config, &Desired::default()).to_string().lines() {
-            tracing::info!("memory: {line}");
-        }
-        let store = store::open(&config.store)?;
-        let server = Server::bind(&config.control.socket)?;
-        let metrics = config.metrics.listen.as_ref().map(Metrics::serve).transpose()?;
-        let reports = Reports::begin(Arc::clone(&store), &config.host).await?;
-        let cores = config.workers.cores.clone();
-        let switch = Switch::start(config).await?;
-        let notify = Notify::begin(switch.hearts());
-        let config = switch.config();
-        let hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
-        tracing::info!(
-            host = %switch.config().host,
-            store = store.location(),
-            ?cores,
-            "the switch runs"
-        );
-        Ok(Self {
-            origin,
-            reloads: Reloads::default(),
-            switch,
-            store,
-            hold,
-            reports,
-            server,
-            metrics,
-            news: News::default(),
-            state: None,
-            changed: None,
-            notify,
-        })
-    }
-
-    /// Follows desired state until a signal comes. A store that fails changes nothing: what is in
-    /// force stays in force until it can be read again.
-    async fn serve(&mut self, ends: &mut Ends, hangup: &mut Signal) {
+    /// Follows desired state until a signal comes, or another process has all. A store that fails changes
+    /// nothing: what is in force stays in force until it can be read again.
+    async fn serve(&mut self, ends: &mut Ends, hangup: &mut Signal) -> Option<Handing> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -162,7 +146,12 @@ impl Daemon {
                 scrape = next_scrape(&mut self.metrics) => scrape.answer(self.figures()),
                 _ = tick.tick() => self.tick().await,
                 _ = hangup.recv() => drop(self.reload(false, false).await),
-                () = ends.wait() => return,
+                word = next_word(&mut self.handing) => {
+                    if let Some(handing) = self.hand_on(word).await {
+                        return Some(handing);
+                    }
+                }
+                () = ends.wait() => return None,
             }
         }
     }
@@ -233,6 +222,9 @@ impl Daemon {
             let view = self.switch.rebalance(dry_run).await;
             return request.answer(Answer::Rebalance(view));
         }
+        if let Query::Handover { dry_run } = *request.query() {
+            return self.begin_handover(request, dry_run);
+        }
         if let Some(order) = order(request.query()) {
             return match self.switch.watch(order).await {
                 Ok((view, feed)) => {
@@ -260,6 +252,7 @@ impl Daemon {
             Query::Workers {} => Answer::Workers(switch.worker_views()),
             Query::Rebalance { .. }
             | Query::Reload { .. }
+            | Query::Handover { .. }
             | Query::Capture { .. }
             | Query::Trace { .. } => unreachable!("answered above"),
             Query::Config {} => Answer::Config(self.config_view()),
@@ -354,6 +347,7 @@ impl Daemon {
             pid: std::process::id(),
             host: config.host.clone(),
             uptime_seconds: self.switch.uptime_seconds(),
+            taken_over: self.taken_over.clone(),
             store: self.store.location(),
             changed_seconds: self.changed.map(|at| at.elapsed().as_secs()),
             cores: config.workers.cores.clone(),

@@ -6,12 +6,15 @@
 //! protocol, or when a worker found its rings broken; why, is kept for `show` and for actual state.
 
 mod backoff;
+mod end;
+mod handed;
+mod held;
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -21,20 +24,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vhost::Device;
 use vhost::session::{Session, SessionOptions, SessionSummary};
-use vhost::socket::{Access, ConnectError, Connection, Listener, SocketError};
+use vhost::socket::{Access, ConnectError, Connection, Listener};
 
 use crate::config::Vhost;
 use crate::model::PortUuid;
 use backoff::Backoff;
+use end::End;
+pub(crate) use handed::GuestRecord;
+pub(crate) use held::HELD;
 
 /// How often a session asks whether a worker found its rings broken.
 const WATCH: Duration = Duration::from_millis(50);
 
 /// A session that lasted this long was a good one: the next try to connect comes at once.
 const GOOD: Duration = Duration::from_secs(1);
-
-/// Why nobody is connected where that tells the guest that its link is down.
-pub(crate) const HELD: &str = "nothing can leave by its network's physnet: its link is down too";
 
 /// How long to wait before a socket that could not be made is tried again.
 const REBIND: Duration = Duration::from_secs(2);
@@ -110,12 +113,27 @@ struct Shared {
     kept: AtomicBool,
     /// Whether nobody is to be connected for now, so that the guest's link is down.
     held: watch::Sender<bool>,
+    /// The connection of the present session.
+    connection: Mutex<Option<Connection>>,
+    /// Our socket, in server mode.
+    listener: Mutex<Option<Listener>>,
+    /// Counts what another process would have to be told anew.
+    changes: AtomicU64,
+    /// While it is set, the task does nothing, as another process has the guest.
+    frozen: watch::Sender<bool>,
 }
 
 impl GuestSocket {
-    /// Serves the socket on the current runtime, until the handle is closed.
-    pub(crate) fn spawn(options: GuestOptions, vhost: &Vhost, device: Arc<Device>) -> GuestHandle {
+    /// Serves the socket on the current runtime, until the handle is closed. If it is `frozen`, not
+    /// before [`GuestHandle::thaw`].
+    pub(crate) fn spawn(
+        options: GuestOptions,
+        vhost: &Vhost,
+        device: Arc<Device>,
+        frozen: bool,
+    ) -> GuestHandle {
         let (socket, shared) = Self::new(options, vhost, device);
+        shared.frozen.send_replace(frozen);
         let task = tokio::spawn(async move {
             if socket.options.server { socket.serve().await } else { socket.connect().await }
         });
@@ -134,6 +152,10 @@ impl GuestSocket {
             mtu: Mutex::new(options.mtu),
             kept: AtomicBool::new(true),
             held: watch::Sender::new(false),
+            connection: Mutex::new(None),
+            listener: Mutex::new(None),
+            changes: AtomicU64::new(0),
+            frozen: watch::Sender::new(false),
         });
         let backoff = Backoff::new(vhost.reconnect_min_ms, vhost.reconnect_max_ms);
         // The configuration was judged when it was loaded; a user that has gone since is no owner.
@@ -166,6 +188,11 @@ impl GuestSocket {
     async fn connect(mut self) {
         loop {
             self.released().await;
+            self.shared.thawed().await;
+            if self.has_session() {
+                self.attend(None).await;
+                continue;
+            }
             match Connection::connect(&self.options.path) {
                 Ok(connection) => {
                     let since = Instant::now();
@@ -191,25 +218,26 @@ impl GuestSocket {
         loop {
             // Who could connect and is not answered would wait for it: there is no socket meanwhile.
             self.released().await;
-            let bound = Listener::bind(&self.options.path, self.access)
-                .map_err(|error| error.to_string())
-                .and_then(|bound| {
-                    Ok((events_of(&bound).map_err(|error| error.to_string())?, bound))
-                });
-            // `_bound` owns the file; it is removed when the port is closed.
-            let (listener, _bound) = match bound {
-                Ok(bound) => bound,
+            self.shared.thawed().await;
+            let listener = match self.bind() {
+                Ok(listener) => listener,
                 Err(reason) => {
                     self.note_failed(reason);
                     tokio::time::sleep(REBIND).await;
                     continue;
                 }
             };
+            if self.has_session() {
+                self.attend(Some(&listener)).await;
+            }
             self.note_unconnected("waiting for the guest's process to connect".to_owned());
             loop {
+                self.shared.thawed().await;
                 let accepted = tokio::select! {
-                    accepted = accept(&listener) => accepted,
+                    biased;
+                    () = self.shared.freezing() => continue,
                     () = self.shared.held() => break,
+                    accepted = accept(&listener) => accepted,
                 };
                 match accepted {
                     Ok(connection) => self.run(connection, Some(&listener)).await,
@@ -223,17 +251,22 @@ impl GuestSocket {
                 }
                 tokio::time::sleep(self.backoff.first).await;
             }
+            drop(self.shared.listener.lock().take());
         }
     }
 
-    /// Waits until somebody may be connected.
-    async fn released(&self) {
-        let mut held = self.shared.held.subscribe();
-        if *held.borrow() {
-            self.note_unconnected(HELD.to_owned());
+    /// Makes the socket, if there is none yet. What is shared owns the file, which is removed when the
+    /// port is closed.
+    fn bind(&self) -> Result<UnixListener, String> {
+        let mut present = self.shared.listener.lock();
+        if present.is_none() {
+            let bound = Listener::bind(&self.options.path, self.access);
+            *present = Some(bound.map_err(|error| error.to_string())?);
+            self.shared.changed();
         }
-        // The sender is shared with this very task.
-        let _ = held.wait_for(|held| !held).await;
+        let events = present.as_ref().map(events_of).transpose();
+        let events = events.map_err(|error| error.to_string())?;
+        events.ok_or_else(|| "the socket went as soon as it was made".to_owned())
     }
 
     /// One session, from its first message to its end.
@@ -245,15 +278,25 @@ impl GuestSocket {
             status.state = GuestState::Connected { ready: false };
             status.sessions += 1;
         }
+        *self.shared.connection.lock() = Some(connection);
+        self.shared.changed();
         let port = self.options.port;
         tracing::info!(%port, socket = %self.options.path.display(), "a guest's process connected");
-        let reason = match self.converse(connection, listener).await {
+        self.attend(listener).await;
+    }
+
+    /// The present session, to its end.
+    async fn attend(&mut self, listener: Option<&UnixListener>) {
+        let port = self.options.port;
+        let reason = match self.converse(listener).await {
             Ok(never) => match never {},
             Err(reason) => reason,
         };
         // Takes all rings back from the workers before the guest's memory is unmapped.
         let session = self.shared.session.lock().take();
         drop(session);
+        drop(self.shared.connection.lock().take());
+        self.shared.changed();
         match &reason {
             End::Gone | End::Held => tracing::info!(%port, "{reason}"),
             End::Broken(_) => tracing::warn!(%port, "{reason}"),
@@ -265,19 +308,34 @@ impl GuestSocket {
 
     async fn converse(
         &mut self,
-        connection: Connection,
         mut listener: Option<&UnixListener>,
     ) -> Result<std::convert::Infallible, End> {
         // A second descriptor of the same socket tells when there is something to read.
-        let events = connection.as_fd().try_clone_to_owned().map_err(End::broken)?;
+        let events = match self.shared.connection.lock().as_ref() {
+            Some(connection) => connection.as_fd().try_clone_to_owned().map_err(End::broken)?,
+            None => return Err(End::Gone),
+        };
         let events = UnixStream::from_std(events.into()).map_err(End::broken)?;
-        let mut connection = connection;
         let mut watch = tokio::time::interval(WATCH);
         loop {
+            self.shared.thawed().await;
             tokio::select! {
+                biased;
+                () = self.shared.freezing() => {}
+                () = self.shared.held() => return Err(End::Held),
+                _ = watch.tick() => {
+                    if let Some(violation) = self.device.take_violation() {
+                        if let Some(session) = self.shared.session.lock().as_ref() {
+                            session.signal_error(violation.queue);
+                        }
+                        return Err(End::broken(violation));
+                    }
+                }
                 readable = events.readable() => {
                     readable.map_err(End::broken)?;
                     // One message a turn: others on this thread get theirs in between.
+                    let mut connection = self.shared.connection.lock();
+                    let Some(connection) = connection.as_mut() else { return Err(End::Gone) };
                     let received = events.try_io(Interest::READABLE, || {
                         match connection.try_receive() {
                             Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
@@ -288,15 +346,6 @@ impl GuestSocket {
                     let Some(message) = received.map_err(End::socket)? else { continue };
                     if let Some(reply) = self.handle(message)? {
                         connection.send(&reply.encode()).map_err(End::socket)?;
-                    }
-                }
-                () = self.shared.held() => return Err(End::Held),
-                _ = watch.tick() => {
-                    if let Some(violation) = self.device.take_violation() {
-                        if let Some(session) = self.shared.session.lock().as_ref() {
-                            session.signal_error(violation.queue);
-                        }
-                        return Err(End::broken(violation));
                     }
                 }
                 second = accept_second(listener) => match second {
@@ -315,6 +364,7 @@ impl GuestSocket {
         &self,
         message: vhost::message::Message,
     ) -> Result<Option<vhost::message::Reply>, End> {
+        self.shared.changed();
         let mut session = self.shared.session.lock();
         let Some(session) = session.as_mut() else { return Err(End::Gone) };
         let refused = session.refusal().map(str::to_owned);
@@ -354,21 +404,7 @@ impl GuestSocket {
     }
 }
 
-impl Shared {
-    /// Waits until nobody is to be connected any more.
-    async fn held(&self) {
-        let mut held = self.held.subscribe();
-        let _ = held.wait_for(|held| *held).await;
-    }
-}
-
 impl GuestHandle {
-    /// Ends the session and lets nobody connect, or lets them again. A front-end tells its guest that
-    /// the link is down as long as nobody is connected (QEMU does).
-    pub(crate) fn hold(&self, held: bool) {
-        self.shared.held.send_if_modified(|now| std::mem::replace(now, held) != held);
-    }
-
     /// Changes the largest MTU that the guest may be told, from its next word on.
     pub(crate) fn limit_mtu(&self, max: Option<u16>) {
         *self.shared.mtu.lock() = max;
@@ -417,6 +453,8 @@ impl GuestHandle {
         // An error here says that the task was aborted, which is what was asked for.
         let _ = (&mut self.task).await;
         drop(self.shared.session.lock().take());
+        drop(self.shared.connection.lock().take());
+        drop(self.shared.listener.lock().take());
     }
 }
 
@@ -424,39 +462,6 @@ impl Drop for GuestHandle {
     /// Nobody could end the task any more.
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// Why a session ended.
-enum End {
-    /// The guest's process closed the connection.
-    Gone,
-    /// Nobody is to be connected for now.
-    Held,
-    /// Somebody broke a rule.
-    Broken(String),
-}
-
-impl End {
-    fn broken(error: impl std::fmt::Display) -> Self {
-        Self::Broken(error.to_string())
-    }
-
-    fn socket(error: SocketError) -> Self {
-        match error {
-            SocketError::Closed => Self::Gone,
-            other => Self::broken(other),
-        }
-    }
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Gone => f.write_str("the guest's process closed the connection"),
-            Self::Held => f.write_str(HELD),
-            Self::Broken(reason) => write!(f, "the session was ended: {reason}"),
-        }
     }
 }
 

@@ -104,6 +104,12 @@ impl Learned {
         Self { written: now(), networks: BTreeMap::new() }
     }
 
+    /// With the ages of now, for what another process of this host has told.
+    pub(crate) fn aged_until_now(self) -> Self {
+        let passed = now().saturating_sub(self.written);
+        self.aged(passed)
+    }
+
     fn aged(mut self, passed: u64) -> Self {
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         for network in self.networks.values_mut() {

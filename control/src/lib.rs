@@ -5,7 +5,7 @@
 //! switch  what is attached, and how desired state changes that: `Switch::apply`
 //! compile desired state, made into the tables of the workers: pure
 //! crew    the workers' threads                          guest   a guest's vhost-user socket
-//! learned addresses that are kept over a restart
+//! learned addresses that are kept over a restart     handover how guests go to the next process
 //! balance which worker should poll which queue: pure    cores   lists of CPUs
 //! budget  how many buffers each device may hold
 //! config  what the machine is: one TOML file            key     where each object stands
@@ -40,6 +40,7 @@ mod fields;
 mod filters;
 pub mod frame;
 mod guest;
+pub mod handover;
 pub mod key;
 mod learned;
 mod metrics;

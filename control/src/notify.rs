@@ -60,6 +60,11 @@ impl Notify {
         }
     }
 
+    /// Tells that another process is the daemon from now on, which alone is heard then.
+    pub(crate) fn hand_over(&self, pid: u32) {
+        send(NotifyState::MainPid(pid));
+    }
+
     /// Tells that the daemon ends. The watchdog has no business with how long that takes: the time
     /// that systemd gives it to stop is the bound.
     pub(crate) fn stopping(&self) {

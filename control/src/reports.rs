@@ -66,9 +66,44 @@ impl Reports {
         let standing = Standing { claimed: reporter.is_some(), failure, written: 0 };
         let standing = Arc::new(Mutex::new(standing));
         let (state, receiver) = watch::channel(Wanted::Left);
-        let task =
-            Task { store, host: host.clone(), state: receiver, standing: Arc::clone(&standing) };
+        let task = Task {
+            store,
+            host: host.clone(),
+            state: receiver,
+            standing: Arc::clone(&standing),
+            inherits: false,
+        };
         Ok(Self { state, standing, task: tokio::spawn(task.run(reporter)) })
+    }
+
+    /// Claims the host and begins to report when `gone` is over: until then another process has the
+    /// claim, whose end leaves all that it has reported where it is.
+    pub(crate) fn after(
+        gone: impl Future<Output = ()> + Send + 'static,
+        store: Arc<dyn Store>,
+        host: &HostName,
+    ) -> Self {
+        let standing = Arc::new(Mutex::new(Standing::default()));
+        let (state, receiver) = watch::channel(Wanted::Left);
+        let task = Task {
+            store,
+            host: host.clone(),
+            state: receiver,
+            standing: Arc::clone(&standing),
+            inherits: true,
+        };
+        let task = tokio::spawn(async move {
+            gone.await;
+            task.run(None).await;
+        });
+        Self { state, standing, task }
+    }
+
+    /// Leaves what was reported, and the claim, to another process.
+    pub(crate) async fn leave(mut self) {
+        self.task.abort();
+        // With the task the claim goes; an error here says that it was aborted, as was asked for.
+        let _ = timeout(WITHDRAW, &mut self.task).await;
     }
 
     /// Reports this from now on.
@@ -102,6 +137,8 @@ struct Task {
     host: HostName,
     state: watch::Receiver<Wanted>,
     standing: Arc<Mutex<Standing>>,
+    /// What another process has reported is this one's to take back.
+    inherits: bool,
 }
 
 impl Task {
@@ -135,6 +172,10 @@ impl Task {
             if gone {
                 break;
             }
+        }
+        if reporter.is_none() && self.inherits {
+            // If it cannot be claimed, somebody else has it or the store is away.
+            reporter = self.store.claim(&self.host).await.ok();
         }
         if let Some(reporter) = reporter
             && let Err(error) = reporter.withdraw().await

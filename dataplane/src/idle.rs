@@ -4,7 +4,7 @@
 //! shared (a laptop, a test machine with guests on the same cores) it can rest in growing steps
 //! instead, up to a bound that the operator chose: the longest that a frame may then wait.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Empty polls before the first rest.
@@ -23,53 +23,104 @@ pub enum IdlePolicy {
 }
 
 /// What a worker is told without mail, in one word that it looks at between bursts: how to be idle,
-/// and to stop.
+/// to pause, and to stop.
 #[derive(Debug)]
-pub struct Orders(AtomicU64);
+pub struct Orders {
+    word: AtomicU64,
+    /// The worker has done all that it had begun and waits.
+    paused: AtomicBool,
+}
+
+/// What the word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// To work, and to be idle like this.
+    Work(IdlePolicy),
+    /// To wait for another order, with nothing under way.
+    Pause,
+    /// To stop.
+    Stop,
+}
 
 impl Orders {
     /// To stop.
     const STOP: u64 = u64::MAX;
+    /// To pause.
+    const PAUSE: u64 = u64::MAX - 1;
 
     /// To work, and to be idle like this.
     pub fn new(policy: IdlePolicy) -> Self {
-        Self(AtomicU64::new(Self::word(policy)))
+        Self { word: AtomicU64::new(Self::word(policy)), paused: AtomicBool::new(false) }
+    }
+
+    /// To wait, before any work, for [`work`](Self::work).
+    pub fn paused() -> Self {
+        Self { word: AtomicU64::new(Self::PAUSE), paused: AtomicBool::new(false) }
     }
 
     /// To be idle like this from now on.
     pub fn idle(&self, policy: IdlePolicy) {
-        // Who was told to stop has not been told otherwise.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            (word != Self::STOP).then_some(Self::word(policy))
+        // Who was told to stop or to pause has not been told otherwise.
+        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            (word < Self::PAUSE).then_some(Self::word(policy))
         });
     }
 
-    /// To stop.
+    /// To work again after a pause, and to be idle like this. Its thread has to be unparked.
+    pub fn work(&self, policy: IdlePolicy) {
+        self.paused.store(false, Ordering::Relaxed);
+        self.word.store(Self::word(policy), Ordering::Release);
+    }
+
+    /// To do what is begun and wait; see [`is_paused`](Self::is_paused).
+    pub fn pause(&self) {
+        self.word.store(Self::PAUSE, Ordering::Relaxed);
+    }
+
+    /// Whether the worker waits. All that it did before is to be seen then.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// To stop. A thread that waits has to be unparked.
     pub fn stop(&self) {
-        self.0.store(Self::STOP, Ordering::Relaxed);
+        self.word.store(Self::STOP, Ordering::Relaxed);
     }
 
     /// The longest sleep in nanoseconds; 0 to poll on.
     fn word(policy: IdlePolicy) -> u64 {
         match policy {
             IdlePolicy::Poll => 0,
-            IdlePolicy::Sleep { max } => u64::try_from(max.as_nanos()).unwrap_or(Self::STOP - 1),
+            IdlePolicy::Sleep { max } => {
+                u64::try_from(max.as_nanos()).unwrap_or(u64::MAX).min(Self::PAUSE - 1)
+            }
         }
     }
 
     /// What is ordered, to be compared with what was.
     #[inline(always)]
     pub(crate) fn load(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.word.load(Ordering::Relaxed)
     }
 
-    /// What the word says: none to stop.
-    pub(crate) fn read(word: u64) -> Option<IdlePolicy> {
+    /// What the word says.
+    pub(crate) fn read(word: u64) -> Order {
         match word {
-            Self::STOP => None,
-            0 => Some(IdlePolicy::Poll),
-            nanos => Some(IdlePolicy::Sleep { max: Duration::from_nanos(nanos) }),
+            Self::STOP => Order::Stop,
+            Self::PAUSE => Order::Pause,
+            0 => Order::Work(IdlePolicy::Poll),
+            nanos => Order::Work(IdlePolicy::Sleep { max: Duration::from_nanos(nanos) }),
         }
+    }
+
+    /// Waits while the order is to pause.
+    #[cold]
+    pub(crate) fn wait(&self) {
+        self.paused.store(true, Ordering::Release);
+        while self.word.load(Ordering::Acquire) == Self::PAUSE {
+            std::thread::park();
+        }
+        self.paused.store(false, Ordering::Relaxed);
     }
 }
 
@@ -146,14 +197,35 @@ mod tests {
     fn orders_are_followed_until_the_last() {
         let sleep = |micros| IdlePolicy::Sleep { max: Duration::from_micros(micros) };
         let orders = Orders::new(sleep(250));
-        assert_eq!(Orders::read(orders.load()), Some(sleep(250)));
+        assert_eq!(Orders::read(orders.load()), Order::Work(sleep(250)));
         for policy in [IdlePolicy::Poll, sleep(1), IdlePolicy::Sleep { max: Duration::MAX }] {
             orders.idle(policy);
-            assert!(Orders::read(orders.load()).is_some(), "{policy:?} is no order to stop");
+            let order = Orders::read(orders.load());
+            assert!(matches!(order, Order::Work(_)), "{policy:?} is no order to stop or pause");
         }
+        orders.pause();
+        orders.idle(IdlePolicy::Poll);
+        assert_eq!(Orders::read(orders.load()), Order::Pause);
+        orders.work(sleep(2));
+        assert_eq!(Orders::read(orders.load()), Order::Work(sleep(2)));
         orders.stop();
         orders.idle(IdlePolicy::Poll);
-        assert_eq!(Orders::read(orders.load()), None);
+        assert_eq!(Orders::read(orders.load()), Order::Stop);
+    }
+
+    #[test]
+    fn who_pauses_says_so_and_waits_to_be_told() {
+        let orders = std::sync::Arc::new(Orders::paused());
+        assert!(!orders.is_paused(), "nobody has read the order");
+        let of_thread = std::sync::Arc::clone(&orders);
+        let thread = std::thread::spawn(move || of_thread.wait());
+        while !orders.is_paused() {
+            std::thread::yield_now();
+        }
+        assert!(!thread.is_finished());
+        orders.work(IdlePolicy::Poll);
+        thread.thread().unpark();
+        thread.join().expect("it goes on");
     }
 
     #[test]

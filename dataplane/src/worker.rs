@@ -7,7 +7,7 @@ use vhost::{BURST_MAX, Burst, Received};
 use crate::clock::{Clock, cycles};
 use crate::counters::{WorkerCounters, count};
 use crate::fdb::Fdb;
-use crate::idle::{Idle, Orders};
+use crate::idle::{Idle, Order, Orders};
 use crate::mailbox::{Mail, Mailbox, Returned};
 use crate::outbox::{Outbox, Unseen};
 use crate::packet::{Look, Looks};
@@ -148,8 +148,16 @@ impl Worker {
 
     /// Polls until it is ordered to stop.
     pub fn run(mut self, orders: &Orders) {
-        let mut order = orders.load();
-        while let Some(policy) = Orders::read(order) {
+        loop {
+            let order = orders.load();
+            let policy = match Orders::read(order) {
+                Order::Work(policy) => policy,
+                Order::Pause => {
+                    orders.wait();
+                    continue;
+                }
+                Order::Stop => return,
+            };
             let mut idle = Idle::new(policy);
             idle.prepare_thread();
             while orders.load() == order {
@@ -158,7 +166,6 @@ impl Worker {
                     count(&self.counters.rests, 1);
                 }
             }
-            order = orders.load();
         }
     }
 

@@ -5,10 +5,12 @@
 
 mod daemon;
 mod groups;
+mod handover;
 mod judge;
 mod network;
 mod ports;
 mod reload;
+mod run;
 mod setup;
 mod store;
 mod top;
@@ -17,19 +19,20 @@ mod watch;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use control::config::{Config, LogLevel};
 
 pub use self::daemon::DaemonArguments;
 pub use self::groups::{
     AddressGroupAction, AddressGroupArguments, GroupAction, GroupAdd, GroupArguments, MemberAction,
     ReturnTraffic, RuleAction,
 };
+pub use self::handover::HandoverArguments;
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
 pub use self::network::{NetworkAction, NetworkAdd, NetworkArguments, NetworkType};
 pub use self::ports::{
     MirrorDirection, PortAction, PortAdd, PortArguments, PortKind, PortMirror, SocketMode,
 };
 pub use self::reload::ReloadArguments;
+pub use self::run::{LogFormat, RunArguments};
 pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
 pub use self::top::TopArguments;
@@ -101,6 +104,8 @@ pub enum Command {
     Rebalance(RebalanceArguments),
     /// Have the daemon read its configuration anew, without a restart
     Reload(ReloadArguments),
+    /// Have a new process of the installed program go on, without guests losing their network
+    Handover(HandoverArguments),
     /// Add and delete networks in the store
     #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
     Network(NetworkArguments),
@@ -124,34 +129,6 @@ pub enum Command {
         /// Where `man/` and `completions/` are made.
         directory: PathBuf,
     },
-}
-
-/// `viaduct run`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  viaduct run --config viaduct.toml
-  viaduct run --config viaduct.toml --log debug
-  viaduct run --config viaduct.toml --log info,vhost=debug --log-format json")]
-pub struct RunArguments {
-    /// The configuration of this machine
-    #[arg(long, value_name = "FILE", default_value = Config::PATH)]
-    pub config: PathBuf,
-    /// How the log on standard error is written
-    #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace; PART=LEVEL for one part of the program,
-    /// several of these with commas between. Default: the configuration's log.level
-    #[arg(long, value_name = "LEVEL")]
-    pub log: Option<LogLevel>,
-}
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A line of text an event
-    Human,
-    /// A JSON object an event, one a line
-    Json,
 }
 
 /// `viaduct show`.

@@ -9,6 +9,7 @@ mod edit;
 mod failure;
 mod generate;
 mod groups;
+mod handover;
 mod judge;
 mod pcapng;
 mod pick;
@@ -78,6 +79,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Trace(arguments) => watch::trace(arguments, out, err),
         Command::Rebalance(arguments) => show::rebalance(arguments, out),
         Command::Reload(arguments) => reload::reload(arguments, out),
+        Command::Handover(arguments) => handover::handover(arguments, out),
         Command::Network(arguments) => edit::network(arguments, out),
         Command::Port(arguments) => edit::port(arguments, out, err),
         Command::Group(arguments) => groups::group(arguments, out),

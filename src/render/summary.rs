@@ -2,6 +2,7 @@
 
 use control::show::view::{Counts, Summary};
 
+use super::handover::taken_over;
 use super::table::plain;
 use super::units::time;
 
@@ -20,6 +21,7 @@ pub fn summary(view: &Summary) -> String {
         true => "none".to_owned(),
         false => format!("{}: viaduct show errors", problems.join(", ")),
     };
+    let taken = view.taken_over.as_ref().map(|from| ("took over", taken_over(from)));
     let lines = [
         ("viaduct", format!("{version} on {host}, process {pid}, up {}", time(*uptime_seconds))),
         ("store", format!("{store}, {changed}")),
@@ -29,7 +31,10 @@ pub fn summary(view: &Summary) -> String {
         ("domains", view.domains.to_string()),
         ("problems", problems),
     ];
-    lines.map(|(subject, text)| format!("{subject:<10}{}\n", plain(&text))).concat()
+    let mut lines = Vec::from(lines);
+    lines.splice(1..1, taken);
+    let line = |(subject, text): (&str, String)| format!("{subject:<10}{}\n", plain(&text));
+    lines.into_iter().map(line).collect()
 }
 
 /// How many of each status there are, those left out that there are none of.

@@ -43,6 +43,8 @@ struct Place {
     config: BTreeMap<String, String>,
     /// A command that becomes the one that follows it.
     wrapper: Vec<String>,
+    /// The program.
+    program: PathBuf,
 }
 
 /// The UUID that stands for a name in these tests: the name's octets, of which there are at most
@@ -86,7 +88,8 @@ impl Daemon {
             ("dpdk.pool_frames", "8191".to_owned()),
         ];
         let config = config.map(|(key, value)| (key.to_owned(), value)).into();
-        Builder { place: Place { folder, config, wrapper: Vec::new() } }
+        let program = env!("CARGO_BIN_EXE_viaduct").into();
+        Builder { place: Place { folder, config, wrapper: Vec::new(), program } }
     }
 
     /// Starts it, and waits until it answers commands.
@@ -136,6 +139,31 @@ impl Daemon {
         let mut process = self.process.take().expect("it runs");
         process.kill();
         self.former_log.push_str(&process.text());
+    }
+
+    /// Has a new process go on in its place, and returns what the command says of it.
+    #[track_caller]
+    pub fn hand_over(&mut self) -> Value {
+        let text = self.viaduct(&["handover", "--json"]).success();
+        let view: Value = serde_json::from_str(&text).expect("JSON");
+        self.go_on_with(&view);
+        view
+    }
+
+    /// Goes on with the process that `viaduct handover --json` has told of.
+    #[track_caller]
+    pub fn go_on_with(&mut self, handover: &Value) {
+        let successor = handover["pid"].as_u64().expect("a process") as u32;
+        self.process.as_mut().expect("it runs").go_on_with(successor, SOON);
+    }
+
+    /// Changes a key of the configuration, or has it as it was: for who reads it next.
+    pub fn rewrite(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => drop(self.place.config.insert(key.to_owned(), value.to_owned())),
+            None => drop(self.place.config.remove(key)),
+        }
+        self.place.write_config();
     }
 
     /// Its process id.
@@ -304,6 +332,18 @@ impl Builder {
         self.set(&format!("physnets.{name}.device"), &format!("'{device}'"))
     }
 
+    /// Runs a copy of the program, which the test may replace; returns where it lies.
+    pub fn own_program(mut self) -> (Builder, PathBuf) {
+        let path = self.place.folder.path().join("viaduct");
+        let original = Path::new(env!("CARGO_BIN_EXE_viaduct"));
+        // A second name is enough of a copy where both are on one disk.
+        if fs::hard_link(original, &path).is_err() {
+            fs::copy(original, &path).expect("a folder of our own");
+        }
+        self.place.program = path.clone();
+        (self, path)
+    }
+
     /// Starts it by a command that becomes the one that follows it, as `taskset -c 0` does.
     pub fn under(mut self, wrapper: &[&str]) -> Builder {
         self.place.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
@@ -346,7 +386,7 @@ impl Place {
     }
 
     fn run(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_viaduct");
+        let program = self.program.to_str().expect("a path in UTF-8");
         let mut words = self.wrapper.iter().map(String::as_str).chain([program]);
         let mut command = Command::new(words.next().expect("the program at least"));
         command.args(words).arg("run").arg("--config").arg(self.config_file());

@@ -19,6 +19,8 @@ pub struct Process {
     output: File,
     /// Filled once the process has ended and been waited for: its id may then be somebody else's.
     status: Option<i32>,
+    /// The process that goes on in its place, of the same group.
+    successor: Option<libc::pid_t>,
 }
 
 /// What a command came to.
@@ -49,6 +51,9 @@ impl Process {
         let output = tempfile::tempfile().expect("a temporary file for the output");
         let copy = |file: &File| Stdio::from(file.try_clone().expect("a copy of the descriptor"));
         command.stdin(Stdio::null()).stdout(copy(&output)).stderr(copy(&output)).process_group(0);
+        // What a process leaves behind becomes a child of this one, as it would of systemd.
+        // SAFETY: sets an attribute of this process and touches no memory.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
         // SAFETY: between fork and exec only async-signal-safe calls are allowed; this closure
         // makes one such call, prctl, and touches no memory of the parent.
         unsafe {
@@ -58,14 +63,30 @@ impl Process {
             });
         }
         match command.spawn() {
-            Ok(child) => Process { child, output, status: None },
+            Ok(child) => Process { child, output, status: None, successor: None },
             Err(error) => panic!("{command:?} did not start: {error}"),
         }
     }
 
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.map_or(self.child.id(), |successor| successor as u32)
+    }
+
+    /// Waits until it has ended, and goes on with a process that it has started.
+    #[track_caller]
+    pub fn go_on_with(&mut self, successor: u32, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        while self.status().is_none() {
+            assert!(
+                Instant::now() < deadline,
+                "it does not end, and is handed over:\n{}",
+                self.text()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(self.status.take(), Some(0), "its end:\n{}", self.text());
+        self.successor = Some(successor as libc::pid_t);
     }
 
     /// All that it has printed so far.
@@ -81,7 +102,15 @@ impl Process {
 
     /// Its exit status if it has ended.
     pub fn status(&mut self) -> Option<i32> {
-        if self.status.is_none() {
+        if let (None, Some(successor)) = (self.status, self.successor) {
+            let mut status = 0;
+            // SAFETY: writes the status and nothing else. The process is a child of this one since the
+            // former one has ended, and was not waited for.
+            if unsafe { libc::waitpid(successor, &mut status, libc::WNOHANG) } != 0 {
+                let exited = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+                self.status = Some(exited.unwrap_or_else(|| 128 + libc::WTERMSIG(status)));
+            }
+        } else if self.status.is_none() {
             let ended = self.child.try_wait().expect("a child of this process");
             self.status = ended.map(|status| {
                 status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
@@ -125,6 +154,12 @@ impl Process {
         // SAFETY: killpg takes two integers and touches no memory. The group is the child's own:
         // it was made at the start, and the child has not been waited for, so the id is not reused.
         unsafe { libc::killpg(group, libc::SIGKILL) };
+        if let Some(successor) = self.successor {
+            // SAFETY: as in `status`, without a status.
+            unsafe { libc::waitpid(successor, std::ptr::null_mut(), 0) };
+            self.status = Some(128 + libc::SIGKILL);
+            return;
+        }
         let ended = self.child.wait().expect("a child of this process");
         self.status = Some(128 + ended.signal().unwrap_or_default());
     }

@@ -87,6 +87,24 @@ fn it_is_ready_when_desired_state_is_in_force_and_says_how_it_is_until_it_ends()
 }
 
 #[test]
+fn after_a_handover_it_hears_the_new_process() {
+    let (systemd, builder) = Systemd::of(Daemon::builder());
+    with_two_ports(&builder);
+    let mut switch = builder.start();
+    systemd.wait("READY=1");
+    let handed = switch.hand_over();
+    // The former process names the new one, which is not heard before.
+    systemd.wait(&format!("MAINPID={}", handed["pid"]));
+    let before = systemd.wait("READY=1");
+    assert_eq!(before.last().expect("a status"), "STATUS=0 of 2 ports ready, 0 of 0 uplinks ready");
+    assert!(!before.iter().any(|message| message == "STOPPING=1"), "it ends: {before:?}");
+    systemd.wait("WATCHDOG=1");
+    systemd.wait("WATCHDOG=1");
+    switch.stop();
+    systemd.wait("STOPPING=1");
+}
+
+#[test]
 fn a_store_that_does_not_answer_keeps_no_service_from_being_ready() {
     // The port of the discard service, where nobody listens.
     let builder = Daemon::builder().etcd(&["http://127.0.0.1:9".to_owned()]);

@@ -9,6 +9,7 @@ mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod early;
+mod handover;
 mod links;
 mod offloads;
 mod outages;

@@ -10,16 +10,19 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
+use serde::{Deserialize, Serialize};
 
 /// The most regions that one guest may have. QEMU asks with `GET_MAX_MEM_SLOTS` how many we take.
 pub const REGIONS_MAX: usize = 64;
 
 /// One region, as a front-end describes it (vhost-user: "Memory region description").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RegionSpec {
     /// Where the guest sees it.
     pub guest_address: u64,
@@ -78,6 +81,8 @@ pub struct GuestMemory {
 struct Region {
     spec: RegionSpec,
     map: MmapRaw,
+    /// Kept for another process to map, see [`GuestMemory::files`].
+    file: File,
     /// Bytes in the mapping before the region begins.
     lead: usize,
 }
@@ -129,6 +134,12 @@ impl GuestMemory {
     /// The regions, by guest address.
     pub fn regions(&self) -> impl Iterator<Item = RegionSpec> {
         self.regions.iter().map(|region| region.spec)
+    }
+
+    /// The regions with copies of their files' descriptors, for a process that goes on with the guest.
+    pub fn files(&self) -> io::Result<Vec<(RegionSpec, OwnedFd)>> {
+        let copy = |region: &Arc<Region>| Ok((region.spec, region.file.try_clone()?.into()));
+        self.regions.iter().map(copy).collect()
     }
 
     fn assemble(mut regions: Vec<Arc<Region>>) -> Result<Self, MemoryError> {
@@ -236,7 +247,7 @@ impl Region {
         // SAFETY: the range is exactly the mapping that was just made and that this value owns;
         // the advice changes nothing about its contents.
         unsafe { libc::madvise(map.as_mut_ptr().cast(), len, libc::MADV_DONTDUMP) };
-        Ok(Self { spec, map, lead })
+        Ok(Self { spec, map, file, lead })
     }
 
     fn window(&self) -> Window {

@@ -42,6 +42,10 @@ struct State {
     first: Option<Instant>,
     /// The latest frame.
     latest: Option<Instant>,
+    /// The longest time between two frames since it was asked to forget.
+    silence: Duration,
+    /// How often the switch has connected.
+    sessions: u32,
     failure: Option<String>,
 }
 
@@ -65,6 +69,19 @@ impl Milestones {
         self.with(|state| {
             (state.connected, state.attached, state.first) = (None, None, None);
         });
+    }
+
+    /// Begins to look for the longest silence.
+    pub fn listen(&self) {
+        self.with(|state| state.silence = Duration::ZERO);
+    }
+
+    /// The longest silence so far, one that lasts included, and how often the switch has connected.
+    pub fn silence(&self) -> (Duration, u32) {
+        self.with(|state| {
+            let present = state.latest.map_or(Duration::MAX, |latest| latest.elapsed());
+            (state.silence.max(present), state.sessions)
+        })
     }
 
     /// Whether frames come from the present switch.
@@ -92,7 +109,9 @@ impl Milestones {
     fn heard(&self) {
         let now = Instant::now();
         self.with(|state| {
-            state.latest = Some(now);
+            let before = state.latest.replace(now);
+            let silence = before.map_or(Duration::ZERO, |before| now - before);
+            state.silence = state.silence.max(silence);
             if state.attached.is_some() {
                 state.first.get_or_insert(now);
             }
@@ -104,6 +123,7 @@ impl Milestones {
             state.last = state.latest;
             (state.connected, state.attached) = (Some(connected), Some(Instant::now()));
             state.first = None;
+            state.sessions += 1;
         });
     }
 }

@@ -8,10 +8,11 @@
 //! `systemctl restart`; after a crash the unit's `RestartSec=` comes on top.
 
 mod guest;
+mod handover;
 mod store;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use crate::guest::Faults;
 use crate::machine::{self, Cores, Description};
 use crate::switch::Process;
 use guest::Resident;
+pub use handover::measure_handover;
 
 /// How long everything may take to be there.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -64,32 +66,60 @@ struct Blackout {
 /// Ends and starts the switch in `program` `rounds` times in each way, with so many ports, and returns
 /// a table.
 pub fn measure(program: &Path, ports: u16, rounds: u32, cores: Cores) -> Result<String> {
-    ensure!(
-        (2..=126).contains(&ports) && ports.is_multiple_of(2),
-        "{ports} ports: take an even number up to 126, as guests send in pairs"
-    );
-    let directory = tempfile::tempdir().context("a directory for sockets and logs")?;
-    let huge_pages = Description::read().free_huge_pages >= store::MEMORY_MIB / 2;
-    let config = store::write(directory.path(), ports, cores, huge_pages)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let residents = (0..ports)
-        .map(|number| Resident::start(directory.path(), number, Arc::clone(&stop)))
-        .collect::<Result<Vec<_>>>()?;
-    let start = || {
-        let mut command = Command::new(program);
-        command.args(["run", "--config"]).arg(&config);
-        Process::start("viaduct", command, directory.path(), cores)
-    };
-    let outcome = rounds_of(&residents, rounds, start);
-    stop.store(true, Ordering::Relaxed);
-    let mut faults = Faults::default();
-    for resident in residents {
-        faults += resident.finish()?;
+    let bed = Bed::new(program, ports, cores, 1)?;
+    let outcome = rounds_of(&bed.residents, rounds, || bed.start());
+    let text = outcome.map(|outcomes| table(ports, bed.huge_pages, &outcomes));
+    bed.finish(text)
+}
+
+/// Guests in pairs, and what the switch is to be for them.
+struct Bed {
+    program: PathBuf,
+    directory: tempfile::TempDir,
+    config: PathBuf,
+    cores: Cores,
+    huge_pages: bool,
+    residents: Vec<Resident>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Bed {
+    /// Starts the guests. There are so many `switches` at a time.
+    fn new(program: &Path, ports: u16, cores: Cores, switches: u64) -> Result<Self> {
+        ensure!(
+            (2..=126).contains(&ports) && ports.is_multiple_of(2),
+            "{ports} ports: take an even number up to 126, as guests send in pairs"
+        );
+        let directory = tempfile::tempdir().context("a directory for sockets and logs")?;
+        let huge_pages =
+            Description::read().free_huge_pages >= switches * (store::MEMORY_MIB / 2 + 1);
+        let config = store::write(directory.path(), ports, cores, huge_pages)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let residents = (0..ports)
+            .map(|number| Resident::start(directory.path(), number, Arc::clone(&stop)))
+            .collect::<Result<Vec<_>>>()?;
+        let program = program.to_owned();
+        Ok(Self { program, directory, config, cores, huge_pages, residents, stop })
     }
-    let mut text = table(ports, huge_pages, &outcome?);
-    ensure!(faults.total() == 0, "wrong frames: {faults:?}\n{text}");
-    text += "no frame came twice, out of order or damaged\n";
-    Ok(text)
+
+    /// Starts the switch.
+    fn start(&self) -> Result<Process> {
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--config"]).arg(&self.config);
+        Process::start("viaduct", command, self.directory.path(), self.cores)
+    }
+
+    /// Ends the guests. What was measured is worth nothing if one of them got a wrong frame.
+    fn finish(self, text: Result<String>) -> Result<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut faults = Faults::default();
+        for resident in self.residents {
+            faults += resident.finish()?;
+        }
+        let text = text?;
+        ensure!(faults.total() == 0, "wrong frames: {faults:?}\n{text}");
+        Ok(text + "no frame came twice, out of order or damaged\n")
+    }
 }
 
 fn rounds_of(

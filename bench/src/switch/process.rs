@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::sched_setaffinity;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::machine::{self, Cores};
@@ -25,6 +26,8 @@ pub struct Process {
     name: String,
     log: PathBuf,
     command: String,
+    /// The process that goes on in its place, and whether that has ended.
+    successor: Option<(Pid, bool)>,
 }
 
 impl Process {
@@ -51,12 +54,41 @@ impl Process {
         let child = command.spawn().with_context(|| format!("starting {name}: {line}"))?;
         // Without the priority results are noisier, which their spread shows.
         let _ = machine::raise_group(child.id());
-        Ok(Self { child, name: name.to_owned(), log, command: line })
+        Ok(Self { child, name: name.to_owned(), log, command: line, successor: None })
     }
 
     /// The command line.
     pub fn command(&self) -> &str {
         &self.command
+    }
+
+    /// Waits until it has ended, and goes on with a process that it has started. That is a child of the
+    /// bench then, which has to be asked for before.
+    pub fn go_on_with(&mut self, successor: u32, timeout: Duration) -> Result<()> {
+        self.await_end(timeout)?;
+        self.successor = Some((Pid::from_raw(successor as i32), false));
+        Ok(())
+    }
+
+    /// Whether it has ended, with what.
+    fn ended(&mut self) -> Result<Option<String>> {
+        let Some((successor, gone)) = &mut self.successor else {
+            return Ok(self.child.try_wait()?.map(|status| status.to_string()));
+        };
+        if *gone {
+            return Ok(Some("it has ended".to_owned()));
+        }
+        match waitpid(*successor, Some(WaitPidFlag::WNOHANG))? {
+            WaitStatus::StillAlive => Ok(None),
+            status => {
+                *gone = true;
+                Ok(Some(format!("{status:?}")))
+            }
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        self.successor.map_or(Pid::from_raw(self.child.id() as i32), |(successor, _)| successor)
     }
 
     /// Takes the process off its core. Fails if it has ended.
@@ -80,7 +112,7 @@ impl Process {
     /// Waits until it has ended.
     pub fn await_end(&mut self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
-        while self.child.try_wait()?.is_none() {
+        while self.ended()?.is_none() {
             ensure!(Instant::now() < deadline, "{} does not end", self.name);
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -89,7 +121,7 @@ impl Process {
 
     /// Fails if the process has ended.
     pub fn check(&mut self) -> Result<()> {
-        match self.child.try_wait().with_context(|| format!("waiting for {}", self.name))? {
+        match self.ended().with_context(|| format!("waiting for {}", self.name))? {
             None => Ok(()),
             Some(status) => bail!("{} ended ({status}):\n{}", self.name, self.log_end()),
         }
@@ -106,25 +138,26 @@ impl Process {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         // Every caller has just seen that the child was not reaped, so the number is still its own.
-        kill(Pid::from_raw(self.child.id() as i32), signal)
-            .with_context(|| format!("sending {signal} to {}", self.name))
+        kill(self.pid(), signal).with_context(|| format!("sending {signal} to {}", self.name))
     }
 
     fn end(&mut self) -> Result<()> {
-        if self.child.try_wait()?.is_some() {
+        if self.ended()?.is_some() {
             return Ok(());
         }
         self.signal(Signal::SIGCONT)?;
         self.signal(Signal::SIGTERM)?;
         let deadline = Instant::now() + END_TIMEOUT;
         while Instant::now() < deadline {
-            if self.child.try_wait()?.is_some() {
+            if self.ended()?.is_some() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.child.kill()?;
-        self.child.wait()?;
+        self.signal(Signal::SIGKILL)?;
+        while self.ended()?.is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 }

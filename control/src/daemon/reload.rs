@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use super::{Daemon, leave_worker_cores};
 use crate::config::{Change, Config, ConfigErrors, ConfigFile, Machine, Reload, leaves};
+use crate::handover::CommandLine;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::show::view::{
@@ -24,6 +25,8 @@ pub type ChangeLog = Box<dyn Fn(&str) -> Result<(), String>>;
 pub struct Origin {
     /// The file.
     pub path: PathBuf,
+    /// The program and its arguments, by which the next process is started.
+    pub line: CommandLine,
     /// The machine, as the daemon was given it.
     pub machine: Machine,
     /// How the log is told.

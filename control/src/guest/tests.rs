@@ -33,7 +33,7 @@ impl Port {
         let port = "00000000-0000-4000-8000-000000000001".parse().unwrap();
         let options = GuestOptions { port, path: self.path(), server, mtu: None };
         let vhost = Vhost { reconnect_min_ms: 5, reconnect_max_ms: 20, ..Vhost::default() };
-        GuestSocket::spawn(options, &vhost, Arc::clone(&self.device))
+        GuestSocket::spawn(options, &vhost, Arc::clone(&self.device), false)
     }
 
     fn runs(&self) -> bool {

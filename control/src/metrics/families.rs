@@ -100,6 +100,12 @@ impl Figures {
         let labels = vec![("version", version.clone()), ("host", host.to_string())];
         page.gauges("build", "The daemon's version and host; always 1.", [(labels, 1.0)])?;
         page.gauges("uptime_seconds", "Seconds since the start.", one(*uptime_seconds as f64))?;
+        let pause = self.summary.taken_over.iter().map(|from| from.pause_us as f64 / 1e6);
+        page.gauges(
+            "handover_pause_seconds",
+            "Seconds in which no frame moved when this process took over from another.",
+            pause.map(|pause| (Labels::new(), pause)),
+        )?;
         page.gauges(
             "problems",
             "What is wrong, by severity, as `viaduct show errors` tells.",

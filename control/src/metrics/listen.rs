@@ -25,6 +25,19 @@ pub(super) struct SocketFile {
     identity: Option<(u64, u64)>,
 }
 
+impl SocketFile {
+    /// That of a socket which another process has made.
+    pub(super) fn found(path: &Path) -> Self {
+        let found = fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        Self { path: path.to_owned(), identity: found }
+    }
+
+    /// Leaves the file where it is.
+    pub(super) fn leave(&mut self) {
+        self.identity = None;
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let found = fs::symlink_metadata(&self.path).ok().map(|found| (found.dev(), found.ino()));

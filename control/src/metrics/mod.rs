@@ -10,6 +10,8 @@ mod families;
 mod listen;
 mod page;
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -42,6 +45,8 @@ pub(crate) struct Metrics {
     scrapes: mpsc::Receiver<Scrape>,
     task: JoinHandle<()>,
     file: Option<listen::SocketFile>,
+    /// Another descriptor of the socket, for a process that goes on with it.
+    socket: Option<OwnedFd>,
 }
 
 /// A scrape that waits for figures. Dropping it tells the other side that there are none.
@@ -56,24 +61,66 @@ struct Shared {
 impl Metrics {
     /// Listens, on the current runtime.
     pub(crate) fn serve(listen: &Listen) -> Result<Metrics, BindError> {
+        Ok(match listen {
+            Listen::Address(address) => Self::on_tcp(listen::tcp(*address)?),
+            Listen::Unix(path) => {
+                let (listener, file) = listen::unix(Path::new(path))?;
+                Self::on_unix(listener, file)
+            }
+        })
+    }
+
+    /// Goes on with a socket that another process listens on.
+    pub(crate) fn adopt(listen: &Listen, socket: OwnedFd) -> io::Result<Metrics> {
+        Ok(match listen {
+            Listen::Address(_) => {
+                let listener = std::net::TcpListener::from(socket);
+                listener.set_nonblocking(true)?;
+                Self::on_tcp(TcpListener::from_std(listener)?)
+            }
+            Listen::Unix(path) => {
+                let listener = std::os::unix::net::UnixListener::from(socket);
+                listener.set_nonblocking(true)?;
+                let file = listen::SocketFile::found(path);
+                Self::on_unix(UnixListener::from_std(listener)?, file)
+            }
+        })
+    }
+
+    fn on_tcp(listener: TcpListener) -> Metrics {
+        let socket = listener.as_fd().try_clone_to_owned().ok();
+        let (router, scrapes) = Self::router();
+        let serving = async move { log_end(axum::serve(listener, router).await) };
+        Metrics { scrapes, task: tokio::spawn(serving), file: None, socket }
+    }
+
+    fn on_unix(listener: UnixListener, file: listen::SocketFile) -> Metrics {
+        let socket = listener.as_fd().try_clone_to_owned().ok();
+        let (router, scrapes) = Self::router();
+        let serving = async move { log_end(axum::serve(listener, router).await) };
+        Metrics { scrapes, task: tokio::spawn(serving), file: Some(file), socket }
+    }
+
+    /// Another descriptor of the socket, for a process that goes on with it.
+    pub(crate) fn descriptor(&self) -> Option<OwnedFd> {
+        self.socket.as_ref()?.try_clone().ok()
+    }
+
+    /// Leaves the socket to another process.
+    pub(crate) fn leave(mut self) {
+        if let Some(file) = &mut self.file {
+            file.leave();
+        }
+    }
+
+    fn router() -> (Router, mpsc::Receiver<Scrape>) {
         let (sender, scrapes) = mpsc::channel(SCRAPES_MAX);
         let shared = Shared { scrapes: sender, permits: Semaphore::new(SCRAPES_MAX) };
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/", get(|| async { "Viaduct's metrics are at /metrics\n" }))
             .with_state(Arc::new(shared));
-        let (task, file) = match listen {
-            Listen::Address(address) => {
-                let listener = listen::tcp(*address)?;
-                (tokio::spawn(async move { log_end(axum::serve(listener, router).await) }), None)
-            }
-            Listen::Unix(path) => {
-                let (listener, file) = listen::unix(Path::new(path))?;
-                let serving = async move { log_end(axum::serve(listener, router).await) };
-                (tokio::spawn(serving), Some(file))
-            }
-        };
-        Ok(Metrics { scrapes, task, file })
+        (router, scrapes)
     }
 
     /// Waits for a scrape.

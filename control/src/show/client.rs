@@ -108,7 +108,7 @@ async fn exchange(socket: &Path, query: &Query) -> io::Result<Vec<u8>> {
     let mut stream = within(UnixStream::connect(socket)).await?;
     within(stream.write_all(&query.line())).await?;
     let mut line = Vec::new();
-    while within(stream.read_buf(&mut line)).await? > 0 {
+    while within_time(query.patience(SILENCE), stream.read_buf(&mut line)).await? > 0 {
         if line.len() > ANSWER_OCTETS_MAX + 1 {
             return Err(io::Error::other("it does not stop talking"));
         }
@@ -117,7 +117,14 @@ async fn exchange(socket: &Path, query: &Query) -> io::Result<Vec<u8>> {
 }
 
 async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(SILENCE, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    within_time(SILENCE, step).await
+}
+
+async fn within_time<T>(
+    time: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(time, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 pub(super) fn explain(socket: &Path, source: io::Error) -> AskError {

@@ -26,6 +26,7 @@ pub(crate) mod words;
 pub use client::{AskError, ask};
 pub use follow::{Following, follow};
 pub(crate) use from::rounded;
+pub(crate) use protocol::HANDOVER_TIME;
 pub use protocol::{Answer, Query};
 pub use server::{BindError, Request, Server};
 pub use stream::Feed;

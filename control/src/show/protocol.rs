@@ -12,13 +12,14 @@
 //! knows is read, and one that lacks something is told with both versions.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::view::{
     AcceptView, AclView, BondView, ConfigView, DomainView, DropView, ErrorView, ExplainView,
-    FdbView, MemoryView, PortRef, PortView, RebalanceView, ReloadView, StoreView, Summary,
-    TrialView, VhostView, WatchView, WorkerView,
+    FdbView, HandoverView, MemoryView, PortRef, PortView, RebalanceView, ReloadView, StoreView,
+    Summary, TrialView, VhostView, WatchView, WorkerView,
 };
 use crate::model::{NetworkUuid, PortUuid};
 
@@ -27,6 +28,9 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Octets that a question may have, far above any.
 pub(super) const QUERY_OCTETS_MAX: usize = 4096;
+
+/// How long another process may take to be ready for a handover.
+pub(crate) const HANDOVER_TIME: Duration = Duration::from_secs(60);
 
 /// Octets that an answer may have: about a million addresses of the forwarding database.
 pub(super) const ANSWER_OCTETS_MAX: usize = 256 << 20;
@@ -71,6 +75,11 @@ pub enum Query {
         dry_run: bool,
         /// Do what can be done without a restart, although other changes need one.
         partly: bool,
+    },
+    /// Hand all over to a new process of the program that is installed.
+    Handover {
+        /// Only see whether it could be.
+        dry_run: bool,
     },
     /// The compiled rules of all sets of groups that ports have.
     Acl {
@@ -153,6 +162,7 @@ impl Query {
                 | (Query::Rebalance { .. }, Answer::Rebalance(_))
                 | (Query::Config {}, Answer::Config(_))
                 | (Query::Reload { .. }, Answer::Reload(_))
+                | (Query::Handover { .. }, Answer::Handover(_))
                 | (Query::Acl { .. }, Answer::Acl(_))
                 | (Query::Explain { .. }, Answer::Explain(_))
                 | (Query::Trial { .. }, Answer::Trial(_))
@@ -191,6 +201,8 @@ pub enum Answer {
     Config(ConfigView),
     /// What a reload came to.
     Reload(ReloadView),
+    /// What a handover came to.
+    Handover(HandoverView),
     /// Compiled rules.
     Acl(Vec<AclView>),
     /// What may enter and leave a port.
@@ -231,6 +243,15 @@ pub(super) struct Sender {
 }
 
 impl Query {
+    /// How long its answer may take, which is `usual` for most.
+    pub(super) fn patience(&self, usual: Duration) -> Duration {
+        match self {
+            // Another process starts meanwhile.
+            Query::Handover { .. } => usual + HANDOVER_TIME,
+            _ => usual,
+        }
+    }
+
     /// Reads a question, or says why it is none.
     pub(super) fn parse(line: &[u8]) -> Result<Query, String> {
         serde_json::from_slice(line).map_err(|error| {

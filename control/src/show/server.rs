@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,8 +18,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::protocol::{Answer, QUERY_OCTETS_MAX, Query, Reply};
@@ -50,7 +50,21 @@ pub struct Server {
     path: PathBuf,
     /// Device and inode of what we made: another one under the same path is not ours to remove.
     identity: Option<(u64, u64)>,
-    accepting: AbortHandle,
+    doors: watch::Sender<Doors>,
+    accepting: JoinHandle<()>,
+    /// Another descriptor of the socket, for a process that goes on with it.
+    socket: OwnedFd,
+}
+
+/// Whether connections are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doors {
+    /// They are.
+    Open,
+    /// They wait.
+    Shut,
+    /// They are another process's; those that are there are served to their end.
+    Left,
 }
 
 /// A question that waits for its answer. Dropping it tells the other side that there is none.
@@ -111,10 +125,54 @@ impl Server {
         let listener = fs::set_permissions(path, permissions)
             .map_err(failed("setting its permissions"))
             .and_then(|()| socket.listen(128).map_err(failed("listening")));
-        let listener = listener.inspect_err(|_| remove_ours(path, identity))?;
+        let server = listener.and_then(|listener| {
+            Server::serve(listener, path, identity, Doors::Open).map_err(failed("serving"))
+        });
+        server.inspect_err(|_| remove_ours(path, identity))
+    }
+
+    /// Goes on with a socket that another process has made at this path. Connections wait for
+    /// [`accept`](Self::accept).
+    pub(crate) fn adopt(socket: OwnedFd, path: &Path) -> io::Result<Server> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let found = fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        Server::serve(UnixListener::from_std(listener)?, path, found, Doors::Shut)
+    }
+
+    fn serve(
+        listener: UnixListener,
+        path: &Path,
+        identity: Option<(u64, u64)>,
+        doors: Doors,
+    ) -> io::Result<Server> {
+        let socket = listener.as_fd().try_clone_to_owned()?;
         let (sender, requests) = mpsc::channel(CONNECTIONS_MAX);
-        let accepting = tokio::spawn(accept(listener, sender)).abort_handle();
-        Ok(Server { requests, path: path.to_owned(), identity, accepting })
+        let (doors, seen) = watch::channel(doors);
+        let accepting = tokio::spawn(accept(listener, sender, seen));
+        Ok(Server { requests, path: path.to_owned(), identity, doors, accepting, socket })
+    }
+
+    /// Takes connections, or lets them wait.
+    pub(crate) fn accept(&self, open: bool) {
+        self.doors.send_replace(if open { Doors::Open } else { Doors::Shut });
+    }
+
+    /// Another descriptor of the socket, for a process that goes on with it.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// Leaves the socket to another process, and waits until who was answered has read that, up to a
+    /// time.
+    pub(crate) async fn leave(mut self, time: Duration) {
+        self.identity = None;
+        // Who has not been asked for an answer gets none any more.
+        self.requests.close();
+        while self.requests.try_recv().is_ok() {}
+        self.doors.send_replace(Doors::Left);
+        // Who does not read is left.
+        let _ = timeout(time, &mut self.accepting).await;
     }
 
     /// The next question of somebody who still waits for the answer. Nothing is lost if the waiting
@@ -214,10 +272,28 @@ fn remove_ours(path: &Path, identity: Option<(u64, u64)>) {
 }
 
 /// Serves connections until the server is dropped.
-async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
+async fn accept(
+    listener: UnixListener,
+    requests: mpsc::Sender<Request>,
+    mut doors: watch::Receiver<Doors>,
+) {
     let mut connections = Connections::default();
     loop {
-        match listener.accept().await {
+        let now = *doors.borrow_and_update();
+        if now == Doors::Left {
+            drop(listener);
+            while connections.tasks.join_next().await.is_some() {}
+            return;
+        }
+        let accepted = tokio::select! {
+            biased;
+            changed = doors.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            accepted = listener.accept(), if now == Doors::Open => accepted,
+        };
+        match accepted {
             Ok((stream, _)) => connections.admit(stream, &requests),
             Err(error) => {
                 tracing::warn!(%error, "the control socket cannot take a connection");
@@ -275,8 +351,9 @@ async fn serve(mut socket: UnixStream, requests: mpsc::Sender<Request>) {
         Err(_) => Err(format!("no question came within {} s", QUERY_TIME.as_secs())),
     };
     let mut feed = None;
+    let time = query.as_ref().map_or(ANSWER_TIME, |query| query.patience(ANSWER_TIME));
     let reply = match query {
-        Ok(query) => match timeout(ANSWER_TIME, ask(query, &requests)).await {
+        Ok(query) => match timeout(time, ask(query, &requests)).await {
             Ok(Some(Ok((answer, follows)))) => {
                 feed = follows;
                 Reply::answer(answer)
@@ -285,7 +362,7 @@ async fn serve(mut socket: UnixStream, requests: mpsc::Sender<Request>) {
             Ok(None) => Reply::refusal("the daemon is stopping"),
             Err(_) => Reply::refusal(format!(
                 "the daemon is too busy to answer within {} s; its log says with what",
-                ANSWER_TIME.as_secs()
+                time.as_secs()
             )),
         },
         Err(refusal) => Reply::refusal(refusal),

@@ -66,11 +66,14 @@ impl Switch {
         }
     }
 
-    /// The session and the device of a guest that came before its port.
+    /// The session and the device of a guest that came before its port, or by another process.
     pub(super) async fn take_early(
         &mut self,
         uuid: PortUuid,
     ) -> Option<(Arc<Device>, GuestHandle)> {
+        if let Some(handed) = self.handed.remove(&uuid) {
+            return Some(handed);
+        }
         let early = self.early.as_mut()?;
         let port = self.desired.ports.get(&uuid)?;
         let path = port.socket_path(&self.config.vhost.socket_directory)?;

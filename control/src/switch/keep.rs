@@ -52,11 +52,20 @@ impl Switch {
     /// Takes back what an earlier daemon had learned on networks, ports and wires that are there again.
     /// When desired state is put in force for the first time, before any of it is published.
     pub(super) fn recall(&mut self) {
-        let Some(keeping) = self.keeping.as_mut().filter(|keeping| !keeping.loaded) else { return };
-        keeping.loaded = true;
-        let learned = match keeping.file.load() {
-            Ok(learned) => learned,
-            Err(problem) => return keeping.note(Err(problem)),
+        let keeping = self.keeping.as_mut().filter(|keeping| !keeping.loaded);
+        let learned = match (self.told.take(), keeping) {
+            (Some(told), keeping) => {
+                keeping.into_iter().for_each(|keeping| keeping.loaded = true);
+                told.aged_until_now()
+            }
+            (None, Some(keeping)) => {
+                keeping.loaded = true;
+                match keeping.file.load() {
+                    Ok(learned) => learned,
+                    Err(problem) => return keeping.note(Err(problem)),
+                }
+            }
+            (None, None) => return,
         };
         let (mut taken, mut left) = (0_u32, 0_u32);
         for (uuid, on_network) in &learned.networks {
@@ -107,7 +116,8 @@ impl Switch {
         Some((keeping, self.learned()))
     }
 
-    fn learned(&self) -> Learned {
+    /// What is learned now.
+    pub(crate) fn learned(&self) -> Learned {
         let mut learned = Learned::begin();
         let networks: BTreeMap<DomainId, NetworkUuid> =
             self.attached.domains.iter().map(|(uuid, id)| (*id, *uuid)).collect();

@@ -6,9 +6,11 @@
 //! not change is not touched.
 
 mod acl;
+mod ahead;
 mod bonds;
 mod explain;
 mod guests;
+mod handover;
 mod keep;
 mod memory;
 mod mirrors;
@@ -23,12 +25,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::clock::{Clock, Stopwatch, cycles};
-use dataplane::dpdk::{Eal, EalError, EalOptions, Mempool, PoolError};
+use dataplane::clock::{Clock, cycles};
+use dataplane::dpdk::{Eal, EalError, Mempool, PoolError};
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::idle::IdlePolicy;
 use dataplane::port::TxPort;
 use dataplane::snapshot::{DOMAINS_MAX, DomainId, PORTS_MAX, Plan, PortId};
+use vhost::Device;
 
 use crate::bond::Monitor;
 use crate::compile::{Attached, compile, used_networks};
@@ -36,9 +39,13 @@ use crate::config::Config;
 use crate::crew::{Crew, CrewError, Pins};
 use crate::early::EarlySockets;
 use crate::filters::Filters;
+use crate::guest::GuestHandle;
+use crate::learned::Learned;
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
 use crate::notify::Heart;
 use crate::numbers::Numbers;
+pub(crate) use ahead::{Ahead, Ignition};
+pub(crate) use handover::Given;
 use keep::{Keeping, keep_last};
 use ports::LivePort;
 use uplinks::Uplink;
@@ -77,6 +84,14 @@ pub(crate) struct Switch {
     keeping: Option<Keeping>,
     /// Desired state was read once.
     applied: bool,
+    /// Another process still has the workers' cores, the guests and the devices: all is prepared and
+    /// nothing begins.
+    held: bool,
+    /// Guests that are there already, until their ports are opened: handed over by another process, or
+    /// connected while DPDK started.
+    handed: BTreeMap<PortUuid, (Arc<Device>, GuestHandle)>,
+    /// Addresses that it has learned.
+    told: Option<Learned>,
 }
 
 /// Why the switch could not start.
@@ -97,15 +112,22 @@ pub enum StartError {
 }
 
 impl Switch {
-    /// Starts DPDK and the workers, and opens the physnets. Nothing is switched yet.
-    pub(crate) async fn start(config: Config) -> Result<Self, StartError> {
-        let stopwatch = Stopwatch::start();
-        let eal: &'static Eal = Box::leak(Box::new(Eal::start(&EalOptions {
-            hugepages: config.dpdk.hugepages,
-            memory_mib: config.dpdk.memory_mib,
-            file_prefix: format!("viaduct-{}", std::process::id()),
-            extra_args: config.dpdk.args.clone(),
-        })?));
+    /// Starts the workers, as soon as DPDK runs, and opens the physnets. Nothing is switched yet.
+    pub(crate) async fn start(
+        config: Config,
+        ignition: Ignition,
+        ahead: Ahead,
+    ) -> Result<Self, StartError> {
+        Self::begin_with(config, ignition, ahead, false).await
+    }
+
+    async fn begin_with(
+        config: Config,
+        ignition: Ignition,
+        ahead: Ahead,
+        held: bool,
+    ) -> Result<Self, StartError> {
+        let (eal, stopwatch) = ignition.done().await?;
         let dpdk = &config.dpdk;
         let pool = Mempool::create(eal, "frames", dpdk.pool_frames, dpdk.frame_bytes, None)?;
         let fdb = Arc::new(Fdb::new(FdbOptions {
@@ -117,7 +139,7 @@ impl Switch {
         }));
         // What an earlier daemon learned was heard before this clock began.
         let clock = stopwatch.clock().set_on(config.fdb.ageing_seconds);
-        let crew = Crew::start(eal, &config.workers.cores, idle(&config), &fdb, clock)?;
+        let crew = Crew::start(eal, &config.workers.cores, idle(&config), &fdb, clock, held)?;
         let now = Instant::now();
         let monitor = Monitor::start().map_err(StartError::Monitor)?;
         let early = EarlySockets::start(&config.vhost);
@@ -132,7 +154,7 @@ impl Switch {
             started: now,
             swept: now,
             desired: Desired::default(),
-            filters: Filters::default(),
+            filters: ahead.filters,
             attached: Attached::default(),
             port_numbers: Numbers::below(PORTS_MAX),
             domain_numbers: Numbers::below(DOMAINS_MAX),
@@ -143,6 +165,9 @@ impl Switch {
             watches: Watches::default(),
             keeping,
             applied: false,
+            held,
+            handed: ahead.guests,
+            told: None,
         };
         switch.add_uplinks();
         switch.crew.keep(switch.pins()).await;
@@ -216,7 +241,11 @@ impl Switch {
         }
         self.crew.keep(self.pins()).await;
         self.open_and_publish(true).await;
-        self.tell_guests();
+        if !self.held {
+            self.tell_guests();
+            // Whose ports have gone meanwhile.
+            self.handed.clear();
+        }
     }
 
     /// Compiles the rules of desired state, beside this thread, which has guests to serve.

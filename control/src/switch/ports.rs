@@ -51,6 +51,15 @@ impl LivePort {
         &mut self.link
     }
 
+    /// Closes its device, which the next process opens; its guest is that process's already.
+    pub(super) fn leave(self) {
+        match self.link {
+            Link::Guest { socket, .. } => socket.leave(),
+            Link::Tap { tap, .. } => tap.leave(),
+            Link::Wire { .. } | Link::Waiting { .. } => {}
+        }
+    }
+
     /// Takes it apart. No worker polls it any more.
     pub(super) async fn close(self) {
         self.link.close().await;
@@ -159,9 +168,12 @@ impl Switch {
     /// Opens whatever waits for it. Returns whether anything was opened, and the queues of it that no
     /// worker polls yet.
     async fn open_waiting(&mut self) -> (bool, Vec<Rxq>) {
-        let mut any = self.open_uplinks().await;
+        let mut any = !self.held && self.open_uplinks().await;
         let mut opened = Vec::new();
+        let held = self.held;
         let due = |live: &LivePort| match &live.link {
+            // Another process still has the devices.
+            Link::Waiting { .. } if held && !is_guests(&live.attachment) => false,
             Link::Waiting { again, .. } => *again <= Instant::now(),
             _ => false,
         };
@@ -239,7 +251,7 @@ impl Switch {
                 };
                 let (device, socket) = early.unwrap_or_else(|| {
                     let device = Device::new(*queues);
-                    let socket = GuestSocket::spawn(options, vhost, Arc::clone(&device));
+                    let socket = GuestSocket::spawn(options, vhost, Arc::clone(&device), self.held);
                     (device, socket)
                 });
                 socket.limit_mtu(mtu);
@@ -276,6 +288,10 @@ impl Switch {
             }
         }
     }
+}
+
+fn is_guests(attachment: &Attachment) -> bool {
+    matches!(attachment, Attachment::VhostUser { .. })
 }
 
 /// Whether one attachment can become the other without reopening: all but the address is alike.

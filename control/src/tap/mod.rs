@@ -116,6 +116,11 @@ impl TapHandle {
         self.cut.send_if_modified(|now| std::mem::replace(now, cut) != cut);
     }
 
+    /// Leaves the bridge as it is, for the next process.
+    pub(crate) fn leave(self) {
+        self.task.abort();
+    }
+
     /// Takes the bridge apart. The interface itself goes with its device.
     pub(crate) async fn close(mut self) {
         // An error here says that the task has ended, which is what is waited for.

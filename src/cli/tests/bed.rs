@@ -80,8 +80,8 @@ impl Bed {
         // `port add` has a `--socket`, too, which is not the daemon's.
         let says_where = match words.get(1).map(String::as_str) {
             Some(
-                "show" | "top" | "rebalance" | "reload" | "store" | "test-frame" | "explain"
-                | "capture" | "trace",
+                "show" | "top" | "rebalance" | "reload" | "handover" | "store" | "test-frame"
+                | "explain" | "capture" | "trace",
             ) => has("--config") || has("--socket"),
             Some("network" | "port" | "group" | "address-group") => {
                 has("--config") || has("--store")
@@ -265,6 +265,9 @@ fn example(query: &Query) -> Answer {
                 (true, true) => ReloadOutcome::Possible,
                 (false, true) => ReloadOutcome::Partly,
             };
+        }
+        (Query::Handover { dry_run: true }, Answer::Handover(view)) => {
+            (view.dry_run, view.pause_us) = (true, None);
         }
         (Query::Rebalance { dry_run }, Answer::Rebalance(view)) => view.done = !dry_run,
         _ => {}

@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Code, MessageError};
 use crate::memory::RegionSpec;
 
@@ -24,7 +26,8 @@ pub struct VringState {
 
 /// Where a ring's areas are, in the front-end's address space (vhost-user: "A vring address
 /// description").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VringAddresses {
     /// The ring.
     pub queue: u32,

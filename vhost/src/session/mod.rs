@@ -16,6 +16,7 @@
 //! here and for the acknowledgement there, and nobody is harmed.
 
 mod error;
+mod image;
 mod memory;
 mod rings;
 mod summary;
@@ -24,6 +25,7 @@ mod summary;
 mod tests;
 
 pub use error::SessionError;
+pub use image::{ImageError, SessionImage, Side};
 pub use summary::{RingState, RingSummary, SessionSummary};
 
 use std::sync::Arc;

@@ -25,7 +25,7 @@ pub(super) struct Ring {
     pub(super) kicked: bool,
     pub(super) enabled: bool,
     /// It was enabled at some time since it was kicked off.
-    opened: bool,
+    pub(super) opened: bool,
     /// The device has it.
     pub(super) running: bool,
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -117,6 +117,19 @@ impl Listener {
         let backlog = Backlog::new(1).map_err(|errno| io_error("listening on", errno.into()))?;
         listen(&this.listener, backlog).map_err(|errno| io_error("listening on", errno.into()))?;
         Ok(this)
+    }
+
+    /// Goes on with a socket that another process made at `path` and listens on.
+    pub fn adopt(descriptor: OwnedFd, path: &Path) -> io::Result<Self> {
+        let listener = UnixListener::from(descriptor);
+        listener.set_nonblocking(true)?;
+        let identity = fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        Ok(Self { listener, path: path.to_owned(), identity })
+    }
+
+    /// Leaves the file where it is when this is dropped, as another process goes on with the socket.
+    pub fn leave(&mut self) {
+        self.identity = None;
     }
 
     /// The next front-end, if one waits.

@@ -11,12 +11,14 @@
 mod ancillary;
 mod connect;
 mod listener;
+mod parcel;
 
 #[cfg(test)]
 mod tests;
 
 pub use connect::ConnectError;
 pub use listener::{Access, BindError, Listener};
+pub use parcel::{Parcel, ParcelError, Parcels};
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -139,6 +141,11 @@ impl Connection {
         }
     }
 
+    /// Whether a part of a message has come and the rest has not: what came is known here alone.
+    pub fn is_midway(&self) -> bool {
+        self.body.is_some() || self.received > 0 || !self.descriptors.is_empty()
+    }
+
     fn complete(&mut self) -> Option<Message> {
         self.received = 0;
         let (header, payload) = self.body.take()?;
@@ -146,11 +153,7 @@ impl Connection {
     }
 
     fn closed(&self) -> SocketError {
-        if self.body.is_none() && self.received == 0 && self.descriptors.is_empty() {
-            SocketError::Closed
-        } else {
-            SocketError::ClosedMidway
-        }
+        if self.is_midway() { SocketError::ClosedMidway } else { SocketError::Closed }
     }
 }
 

@@ -35,6 +35,11 @@ impl Call {
         Ok(Self { event })
     }
 
+    /// Another descriptor of the same eventfd.
+    pub fn copy(&self) -> std::io::Result<OwnedFd> {
+        self.event.try_clone()
+    }
+
     /// Interrupts the driver. The one system call of a worker; the descriptor does not block, and
     /// if its counter is full the driver has been told already.
     #[inline]

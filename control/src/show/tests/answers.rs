@@ -12,6 +12,13 @@ pub fn answer(query: &Query) -> Answer {
             pid: 7,
             host: "compute-1".parse().expect("a host"),
             uptime_seconds: 60,
+            taken_over: Some(TakenOverView {
+                pid: 6,
+                version: "0.0.9".to_owned(),
+                at: "2026-01-02T03:04:05Z".parse().expect("a time"),
+                guests: 1,
+                pause_us: 4321,
+            }),
             store: "directory /var/lib/viaduct".to_owned(),
             changed_seconds: None,
             cores: vec![2, 3],
@@ -21,6 +28,14 @@ pub fn answer(query: &Query) -> Answer {
             errors: 0,
             warnings: 0,
         })),
+        Query::Handover { dry_run } => Answer::Handover(HandoverView {
+            dry_run: *dry_run,
+            pid: 8,
+            version: "0.1.0".to_owned(),
+            guests: 1,
+            prepared_ms: 300,
+            pause_us: (!dry_run).then_some(4321),
+        }),
         Query::Ports {} => Answer::Ports(vec![
             port(web(), PortKind::VhostUser, Some(red())),
             port(uplink(), PortKind::Uplink, None),

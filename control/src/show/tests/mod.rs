@@ -73,6 +73,8 @@ fn every_query() -> Vec<Query> {
         Query::Config {},
         Query::Reload { dry_run: true, partly: false },
         Query::Reload { dry_run: false, partly: true },
+        Query::Handover { dry_run: true },
+        Query::Handover { dry_run: false },
         Query::Acl { port: None, rules: false },
         Query::Acl { port: "00000000-0000-4000-8000-000000000002".parse().ok(), rules: true },
         Query::Explain { port: "00000000-0000-4000-8000-000000000002".parse().expect("a UUID") },

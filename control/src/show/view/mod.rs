@@ -8,6 +8,7 @@ mod acl;
 mod bond;
 mod config;
 mod explain;
+mod handover;
 mod memory;
 mod store;
 mod trial;
@@ -27,6 +28,7 @@ pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView
 pub use bond::{BondMemberView, BondView, LinkView};
 pub use config::{ChangeView, ConfigView, LastReloadView, ReloadOutcome, ReloadView};
 pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
+pub use handover::{HandoverView, TakenOverView};
 pub use memory::{DeviceMemoryView, GuestMemoryView, MemoryView, PoolView};
 pub use store::{AcceptView, SourceView, StoreView};
 pub use trial::{DeliveryView, JudgementView, TrialView};
@@ -314,6 +316,9 @@ pub struct Summary {
     pub host: HostName,
     /// Seconds since it was started.
     pub uptime_seconds: u64,
+    /// What it took over from; null if it was started from nothing.
+    #[serde(default)]
+    pub taken_over: Option<TakenOverView>,
     /// Where desired state is read: `directory /var/lib/viaduct`.
     pub store: String,
     /// Seconds since desired state last changed; null if it never did.

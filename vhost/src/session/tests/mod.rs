@@ -1,5 +1,6 @@
 //! Sessions driven by messages alone: what runs after which of them.
 
+mod image;
 mod memory;
 mod refusal;
 

@@ -1,0 +1,81 @@
+//! The start from nothing. What takes longest, DPDK, goes on beside all that does not need it.
+
+use std::sync::Arc;
+
+use super::{Daemon, DaemonError, Origin, Reloads};
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::model::Desired;
+use crate::notify::Notify;
+use crate::reports::Reports;
+use crate::show::Server;
+use crate::store;
+use crate::store::hold::{Hold, News};
+use crate::switch::{Ahead, Ignition, Switch};
+
+impl Daemon {
+    /// Starts the switch, and puts in force what is known of desired state by then.
+    pub(super) async fn start(config: Config, origin: Origin) -> Result<Self, DaemonError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        for line in Budget::new(&config, &Desired::default()).to_string().lines() {
+            tracing::info!("memory: {line}");
+        }
+        let mut ignition = Ignition::begin(&config);
+        let store = store::open(&config.store)?;
+        let mut hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
+        let server = Server::bind(&config.control.socket)?;
+        let metrics = config.metrics.listen.as_ref().map(Metrics::serve).transpose()?;
+        // No guest is touched before it is certain that no other daemon has them.
+        let reports = Reports::begin(Arc::clone(&store), &config.host).await?;
+        let news = first_news(&mut hold, &mut ignition).await;
+        let ahead = match &news.listing {
+            Some(listing) => {
+                let desired = Desired::default().rebuild(&listing.values, &config);
+                Ahead::of(&config, &desired, true).await
+            }
+            None => Ahead::default(),
+        };
+        let cores = config.workers.cores.clone();
+        let switch = Switch::start(config, ignition, ahead).await?;
+        let notify = Notify::begin(switch.hearts());
+        tracing::info!(
+            host = %switch.config().host,
+            store = store.location(),
+            ?cores,
+            "the switch runs"
+        );
+        let mut daemon = Self {
+            origin,
+            reloads: Reloads::default(),
+            switch,
+            store,
+            hold,
+            reports,
+            server,
+            metrics,
+            news: News::default(),
+            state: None,
+            changed: None,
+            notify,
+            handing: None,
+            taken_over: None,
+        };
+        daemon.hear(news).await;
+        Ok(daemon)
+    }
+}
+
+/// What is known of desired state when it is known, or when DPDK has started.
+async fn first_news(hold: &mut Hold, ignition: &mut Ignition) -> News {
+    let mut news = News::default();
+    while news.listing.is_none() {
+        tokio::select! {
+            next = hold.next() => news = next,
+            () = ignition.wait() => break,
+        }
+    }
+    news
+}
