@@ -22,11 +22,11 @@ const FITTING: std::ops::Range<(u32, u32)> = (22, 11)..(23, 11);
 
 /// Functions called from Rust. Static inline ones get a C wrapper by `wrap_static_fns`.
 const FUNCTIONS: &[&str] = &[
-    "rte_dev_(name|probe|remove)",
+    "rte_dev_(event_callback_register|name|probe|remove)",
     "rte_eal_get_runtime_dir",
     "rte_eth_(rx_burst|tx_burst|tx_prepare)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|count_total|info_get|set_mtu|socket_id)",
-    "rte_eth_dev_(start|stop)",
+    "rte_eth_dev_(callback_register|reset|start|stop|vlan_filter)",
     "rte_eth_(find_next|link_get_nowait|macaddr_get|stats_get)",
     "rte_eth_(allmulticast|promiscuous)_enable",
     "rte_eth_(rx|tx)_queue_setup",

@@ -1,8 +1,8 @@
 //! What `viaduct check` does: all that is wrong with a store, and with a configuration, without a
 //! daemon.
 //!
-//! It judges with the daemon's own code. What it cannot know is what only trying shows: whether a
-//! device is there, or a socket can be bound.
+//! It judges with the daemon's own code, and looks at the network cards that are configured. What it
+//! cannot know is what only trying shows: whether a socket can be bound.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,6 +11,7 @@ use crate::budget::Budget;
 use crate::config::{Config, Vhost};
 use crate::key::Key;
 use crate::model::{Desired, HostName, Site};
+use crate::nics;
 use crate::problem::Problem;
 use crate::store::Store;
 
@@ -24,6 +25,8 @@ pub async fn check(store: &dyn Store, configuration: Option<&Path>) -> Vec<Probl
     let config = match configuration.map(Config::load) {
         Some(Ok(config)) => {
             problems.extend(config.warnings.iter().cloned());
+            problems
+                .extend(configuration.map(|path| nics::doubts(&config, path)).unwrap_or_default());
             Some(config)
         }
         Some(Err(errors)) => {

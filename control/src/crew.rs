@@ -240,10 +240,16 @@ impl Crew {
 
     /// Takes all receive queues of a port back and drops them, here and not on a worker.
     pub(crate) async fn detach(&mut self, port: PortId) {
+        self.detach_queue(port, None).await;
+    }
+
+    /// The same for one of its queues, or for all if none is named.
+    pub(crate) async fn detach_queue(&mut self, port: PortId, queue: Option<u16>) {
+        let is_it = |its: &Assigned| its.port == port && queue.is_none_or(|it| its.queue == it);
         for member in &mut self.members {
-            if member.queues.iter().any(|queue| queue.port == port) {
-                drop(member.take_back(port, None).await);
-                member.queues.retain(|queue| queue.port != port);
+            if member.queues.iter().any(is_it) {
+                drop(member.take_back(port, queue).await);
+                member.queues.retain(|its| !is_it(its));
             }
         }
     }

@@ -5,11 +5,12 @@ use crate::problem::Problem;
 const PAGE: &str = include_str!("../../docs/desired-state.md");
 
 /// Where messages stand.
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 5] = [
     PAGE,
     include_str!("../../docs/bonds.md"),
     include_str!("../../docs/control-plane.md"),
     include_str!("../../docs/openstack.md"),
+    include_str!("../../docs/sriov.md"),
 ];
 
 /// What a kept former value adds to a remedy; described once and not with every message.

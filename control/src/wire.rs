@@ -1,16 +1,23 @@
 //! An open DPDK device: what a physnet's uplink and an `ethdev` port are alike.
+//!
+//! A device of PCI is taken for the switch before it is opened, and given back when it has been closed
+//! (`pci`). One that is a virtual function is looked after: it can be taken away, and made deaf, by whom
+//! its card belongs to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dataplane::dpdk::{EthConfig, EthDev, EthStats, Link, Mempool};
+use dataplane::dpdk::{DeviceEvent, EthConfig, EthDev, EthStats, Link, Mempool, Started};
 use dataplane::port::Rxq;
 use dataplane::port::eth::{EthPort, EthSource};
 use dataplane::snapshot::PortId;
 
 use dataplane::dpdk::Eal;
+use parking_lot::Mutex;
 
 use crate::budget::{Holding, Left};
 use crate::model::{Devargs, InterfaceName, Mac};
+use crate::pci::{self, Claim, PfState, PfWatch, Stay};
 
 /// The largest MTU of DPDK's net_tap: its frames have 1522 octets at most, of which 18 are not payload.
 const TAP_MTU_MAX: u16 = 1504;
@@ -26,12 +33,41 @@ pub(crate) const TAP_DESCRIPTORS: u16 = 16;
 #[derive(Debug)]
 pub(crate) struct Wire {
     device: EthDev,
+    id: PortId,
+    /// How it was started.
+    config: EthConfig,
+    /// The card that it is a virtual function of.
+    card: Option<PfWatch>,
+    /// What has it stay with the switch's driver when it is closed, if it is a device of PCI.
+    stay: Option<Stay>,
+    /// The VLANs that it was asked to receive, if that has to be asked for. Held by who talks to the
+    /// card: drivers have one letter box to it, and take each other's answers.
+    vlans: Option<Mutex<BTreeSet<u16>>>,
     mtu: u16,
     /// What is set aside for it.
     holding: Holding,
     /// The MTU that it did not take, if that was the last one.
     refused_mtu: Option<u16>,
     shortfalls: Vec<String>,
+}
+
+/// What is wrong with an open device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ailment {
+    /// It is gone, or has to be let go: it is to be closed.
+    Removed(String),
+    /// Its card has reset it: its driver has to set it up anew.
+    Reset(String),
+    /// It hears nothing before it is started anew.
+    Deaf(String),
+}
+
+impl std::fmt::Display for Ailment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ailment::Removed(why) | Ailment::Reset(why) | Ailment::Deaf(why) => f.write_str(why),
+        }
+    }
 }
 
 /// A device that was just opened, and what is to be polled and sent by.
@@ -63,8 +99,24 @@ impl Wire {
             tx_descriptors: 0,
             mtu,
             promiscuous: true,
+            vlan_filter: false,
         };
-        Self::start(eal, pool, (device.as_str(), device.is_virtual()), id, &config, left)
+        let host = pci::Host::default();
+        let address = pci::address(&host, device).map_err(|misfit| misfit.to_string())?;
+        let Some(address) = address else {
+            let probed = EthDev::probe(eal, device.as_str()).map_err(|error| error.to_string())?;
+            return Self::start(probed, device.is_virtual(), pool, id, config, left);
+        };
+        let claim = Claim::take(&host, &address).map_err(|misfit| misfit.to_string())?;
+        let stay = claim.stay();
+        let probed = EthDev::probe(eal, &device.at(&address)).map_err(|error| error.to_string())?;
+        let probed = probed.guarded(Box::new(claim));
+        // Watched from before it is started, so that nothing is missed.
+        let card = PfWatch::of(&host, &address);
+        let config = EthConfig { vlan_filter: card.is_some(), ..config };
+        let mut opened = Self::start(probed, device.is_virtual(), pool, id, config, left)?;
+        (opened.wire.stay, opened.wire.card) = (Some(stay), card);
+        Ok(opened)
     }
 
     /// Makes a tap interface of this host and opens it as port `id`. It is up, and goes when this
@@ -97,38 +149,133 @@ impl Wire {
             // All that the kernel sends arrives in any case. The driver would set the interface so,
             // and the kernel would listen to what is meant for others.
             promiscuous: false,
+            vlan_filter: false,
         };
-        Self::start(eal, pool, (&device, true), id, &config, left)
+        let probed = EthDev::probe(eal, &device).map_err(|error| error.to_string())?;
+        Self::start(probed, true, pool, id, config, left)
     }
 
     fn start(
-        eal: &'static Eal,
+        mut device: EthDev,
+        is_virtual: bool,
         pool: &Mempool,
-        (device, is_virtual): (&str, bool),
         id: PortId,
-        config: &EthConfig,
+        config: EthConfig,
         left: &mut Left,
     ) -> Result<Opened, String> {
-        let mut opened = EthDev::probe(eal, device).map_err(|error| error.to_string())?;
-        let plan = opened.plan(config, pool).map_err(|error| error.to_string())?;
+        let plan = device.plan(&config, pool).map_err(|error| error.to_string())?;
         let holding = Holding::of(&plan, is_virtual);
         left.take(holding)?;
         let started =
-            opened.configure_and_start(config, pool).map_err(|error| error.to_string())?;
-        let source = |(queue, number)| Rxq::new(id, number, Box::new(EthSource::new(queue)));
+            device.configure_and_start(&config, pool).map_err(|error| error.to_string())?;
+        let wire = Self {
+            device,
+            id,
+            config,
+            card: None,
+            stay: None,
+            vlans: started.applied.vlan_filter.then(Mutex::default),
+            mtu: started.applied.mtu,
+            holding,
+            refused_mtu: None,
+            shortfalls: started.applied.shortfalls.clone(),
+        };
+        let (rxqs, egress) = wire.ends(started, pool);
+        Ok(Opened { wire, rxqs, egress })
+    }
+
+    /// Stops the device and starts it again, since it was reset or has become deaf. Its queues must have
+    /// been given back. The error is a sentence; the device is to be closed then.
+    pub(crate) fn restart(
+        &mut self,
+        pool: &Mempool,
+        ailment: &Ailment,
+    ) -> Result<(Vec<Rxq>, Arc<EthPort>), String> {
+        if let Some(card) = &mut self.card {
+            card.started();
+        }
+        match ailment {
+            Ailment::Removed(why) => return Err(why.clone()),
+            Ailment::Reset(_) => self.device.reset().map_err(|error| error.to_string())?,
+            Ailment::Deaf(_) => {}
+        }
+        let started = self.device.configure_and_start(&self.config, pool);
+        // It may have forgotten them.
+        self.vlans = self.vlans.as_ref().map(|_| Mutex::default());
+        Ok(self.ends(started.map_err(|error| error.to_string())?, pool))
+    }
+
+    /// What is polled and sent by.
+    fn ends(&self, started: Started, pool: &Mempool) -> (Vec<Rxq>, Arc<EthPort>) {
+        let source = |(queue, number)| Rxq::new(self.id, number, Box::new(EthSource::new(queue)));
         let egress = EthPort::new(started.txqs, pool.clone(), started.applied.multi_segment_tx)
             .with_offloads(started.applied.tx_offloads);
-        Ok(Opened {
-            wire: Self {
-                device: opened,
-                mtu: started.applied.mtu,
-                holding,
-                refused_mtu: None,
-                shortfalls: started.applied.shortfalls,
-            },
-            rxqs: started.rxqs.into_iter().zip(0..).map(source).collect(),
-            egress: Arc::new(egress),
-        })
+        (started.rxqs.into_iter().zip(0..).map(source).collect(), Arc::new(egress))
+    }
+
+    /// Has the device receive the tagged frames of these VLANs, where it receives none unasked.
+    pub(crate) fn hear_vlans(&self, wanted: &BTreeSet<u16>) {
+        let Some(mut heard) = self.vlans.as_ref().map(Mutex::lock) else { return };
+        let changes = heard.symmetric_difference(wanted).copied().collect::<Vec<_>>();
+        for vlan in changes {
+            let hear = wanted.contains(&vlan);
+            if let Err(error) = self.device.hear_vlan(vlan, hear) {
+                tracing::warn!(vlan, "{error}");
+            }
+            // Refused once, it is not asked for again before something changes.
+            if hear {
+                heard.insert(vlan)
+            } else {
+                heard.remove(&vlan)
+            };
+        }
+    }
+
+    /// Looks whether the device has to be seen to, by what devices have told lately and by its card.
+    pub(crate) fn ailment(&self, events: &[DeviceEvent]) -> Option<Ailment> {
+        let (name, port) = (self.device.name(), self.device.port());
+        for event in events {
+            match event {
+                DeviceEvent::Removal(removed) if removed == name => {
+                    let why = format!("the host has taken the device {name} away");
+                    return Some(Ailment::Removed(why));
+                }
+                DeviceEvent::Gone(gone) if *gone == port => {
+                    return Some(Ailment::Removed(format!("the device {name} is gone")));
+                }
+                _ => {}
+            }
+        }
+        if events.contains(&DeviceEvent::Reset(port)) {
+            return Some(Ailment::Reset("its card has reset it".to_owned()));
+        }
+        match self.card.as_ref()?.look() {
+            PfState::Returned(card) => {
+                Some(Ailment::Deaf(format!("its card {card} was down, or was reset")))
+            }
+            PfState::Well | PfState::Down(_) | PfState::NoCarrier(_) => None,
+        }
+    }
+
+    /// Why no frame can pass at the moment, if more is known than that its link is down.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let PfState::Down(card) = self.card.as_ref()?.look() else { return None };
+        Some(format!(
+            "the interface {card} of its card is down, and it hears nothing: ip link set {card} up"
+        ))
+    }
+
+    /// Has the device stay with the switch's driver when it is closed: another process opens it then.
+    pub(crate) fn leave(&self) {
+        if let Some(stay) = &self.stay {
+            stay.set();
+        }
+    }
+
+    /// What frames do not pass though the link is up, since the device is a virtual function.
+    pub(crate) fn limits(&self) -> Option<&'static str> {
+        self.card.as_ref()?;
+        Some(pci::limits(self.driver()))
     }
 
     /// Changes the MTU of a tap interface, as far as its driver can. What was in force stays if the
@@ -168,9 +315,15 @@ impl Wire {
         self.device.driver_name()
     }
 
-    /// The state of its link; `None` if the driver does not say.
+    /// The state of its link; `None` if the driver does not say, or its card cannot be asked just now. A
+    /// virtual function has none while the interface of its card is down, whatever its driver says.
     pub(crate) fn link(&self) -> Option<Link> {
-        self.device.link().ok()
+        let _vlans = match &self.vlans {
+            Some(vlans) => Some(vlans.try_lock()?),
+            None => None,
+        };
+        let link = self.device.link().ok()?;
+        Some(Link { up: link.up && self.trouble().is_none(), ..link })
     }
 
     /// What it has counted; `None` if the driver does not say.

@@ -8,6 +8,7 @@ mod groups;
 mod handover;
 mod judge;
 mod network;
+mod nics;
 mod ports;
 mod reload;
 mod run;
@@ -18,7 +19,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 pub use self::daemon::DaemonArguments;
 pub use self::groups::{
@@ -26,10 +27,11 @@ pub use self::groups::{
     ReturnTraffic, RuleAction,
 };
 pub use self::handover::HandoverArguments;
-pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
+pub use self::judge::{CheckArguments, Explain, ExplainArguments, TestFrameArguments};
 pub use self::network::{NetworkAction, NetworkAdd, NetworkArguments, NetworkType};
+pub use self::nics::NicsArguments;
 pub use self::ports::{
-    MirrorDirection, PortAction, PortAdd, PortArguments, PortKind, PortMirror, SocketMode,
+    MirrorDirection, PortAction, PortAdd, PortArguments, PortKind, SocketMode,
 };
 pub use self::reload::ReloadArguments;
 pub use self::run::{LogFormat, RunArguments};
@@ -87,6 +89,8 @@ pub enum Command {
     Run(RunArguments),
     /// Prepare this host for the switch, and tell what it lacks
     Setup(SetupArguments),
+    /// List this host's network cards and their virtual functions
+    Nics(NicsArguments),
     /// Show what the running switch does
     Show(ShowArguments),
     /// Show what ports and workers do now, on a live screen
@@ -260,28 +264,4 @@ pub struct StoreArguments {
     /// The store itself, in place of the configured one
     #[arg(long, value_name = "DIR", global = true, help_heading = WHERE)]
     pub store: Option<PathBuf>,
-}
-
-/// `viaduct check`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "With a configuration, the store is judged for its host; without, for every \
-host in it, but
-for what depends on physnets. What is in force is not looked at: `viaduct show errors` tells that.
-
-Examples:
-  viaduct check --config viaduct.toml
-  viaduct check /var/lib/viaduct
-  viaduct check staging/ --config viaduct.toml"
-)]
-pub struct CheckArguments {
-    /// The store's directory. Default: the configured one
-    #[arg(value_name = "DIR")]
-    pub directory: Option<PathBuf>,
-    /// The configuration [default without DIR: /etc/viaduct/viaduct.toml]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }

@@ -11,6 +11,7 @@ mod generate;
 mod groups;
 mod handover;
 mod judge;
+mod nics;
 mod pcapng;
 mod pick;
 mod place;
@@ -71,6 +72,7 @@ fn execute(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Run(arguments) => run::run(arguments),
         Command::Setup(arguments) => setup::setup(arguments, out),
         Command::Generate { directory } => generate::generate(directory),
+        Command::Nics(arguments) => nics::nics(arguments, out),
         Command::Show(arguments) => show::show(arguments, out),
         Command::Top(arguments) => top::top(arguments, out),
         Command::Explain(arguments) => judge::explain(arguments, out),

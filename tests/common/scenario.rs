@@ -228,6 +228,7 @@ impl Scenario {
             tx_descriptors: 0,
             mtu: 1500,
             promiscuous: true,
+            vlan_filter: false,
         };
         let mut started = device.configure_and_start(&config, &self.pool).unwrap();
         let multi_segment = started.applied.multi_segment_tx;

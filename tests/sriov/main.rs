@@ -8,4 +8,5 @@ mod bed;
 #[path = "../common/mod.rs"]
 mod common;
 mod machine;
+mod uplink;
 mod wire;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::clock::{Clock, cycles};
 use dataplane::fdb::Fdb;
-use dataplane::port::bond::{Bond, Carriers};
+use dataplane::port::bond::{Bond, BondPort, Carriers};
 use dataplane::snapshot::PortId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -33,7 +33,10 @@ pub(crate) struct Watched {
     devices: Vec<Devargs>,
     bond: Option<Reach>,
     settings: Mutex<Settings>,
+    /// The devices that are open. Held while they are asked, so that one is let go at once.
     wires: Mutex<Vec<Option<Arc<Wire>>>>,
+    /// The bond's transmit side as it was published last. Held while it is sent by, for the same.
+    port: Mutex<Option<Arc<BondPort>>>,
     hinterland: Mutex<Hinterland>,
     inner: Mutex<Inner>,
     /// A device was opened or settings changed: there is something to look at now.
@@ -117,6 +120,7 @@ impl Watched {
         Arc::new(Watched {
             physnet,
             wires: Mutex::new(vec![None; devices.len()]),
+            port: Mutex::new(None),
             hinterland: Mutex::default(),
             inner: Mutex::new(Inner {
                 state: BondState::new(settings.rules, devices.len(), now),
@@ -133,10 +137,20 @@ impl Watched {
         })
     }
 
-    /// Looks at a member's device from now on.
-    pub(crate) fn opened(&self, member: usize, wire: Arc<Wire>) {
-        self.wires.lock()[member] = Some(wire);
-        self.wake.notify_one();
+    /// Looks at these devices from now on, by the members' numbers, and announces by this transmit side
+    /// of the bond. Workers must send by it already, as frames are steered to a member that is up. Of a
+    /// device that is not among them nothing is held here any more.
+    pub(crate) fn published(&self, wires: Vec<Option<Arc<Wire>>>, port: Option<Arc<BondPort>>) {
+        *self.port.lock() = port;
+        let open = |wires: &[Option<Arc<Wire>>]| -> Vec<bool> {
+            wires.iter().map(Option::is_some).collect()
+        };
+        let mut known = self.wires.lock();
+        let changed = open(&known) != open(&wires);
+        *known = wires;
+        if changed {
+            self.wake.notify_one();
+        }
     }
 
     /// Lets other settings hold.
@@ -185,14 +199,18 @@ impl Watched {
             if asks_kernel && kernel.is_none() {
                 kernel = Links::connect().ok();
             }
-            let wires = self.wires.lock().clone();
-            let mut found = Vec::with_capacity(wires.len());
-            for (wire, interface) in wires.iter().zip(&interfaces) {
-                found.push(match wire {
-                    None => (Some(Link::Absent), None),
-                    Some(wire) => look(wire, interface.as_ref(), &mut kernel).await,
+            let mut carriers = Vec::with_capacity(interfaces.len());
+            for interface in &interfaces {
+                carriers.push(match interface {
+                    Some(interface) => Carrier::Kernel(carrier(interface, &mut kernel).await),
+                    None => Carrier::Driver,
                 });
             }
+            let look = |(wire, carrier): (&Option<Arc<Wire>>, _)| match wire {
+                None => (Some(Link::Absent), None),
+                Some(wire) => look(wire, carrier),
+            };
+            let found: Vec<_> = self.wires.lock().iter().zip(carriers).map(look).collect();
             self.take(&found);
             let interval = self.settings.lock().interval;
             tokio::select! {
@@ -284,14 +302,17 @@ impl Watched {
     fn announce(self: &Arc<Self>) {
         let watched = Arc::clone(self);
         tokio::spawn(async move {
-            let Some(Reach { bond, port, lane, fdb, clock }) = &watched.bond else { return };
+            let Some(Reach { port, lane, fdb, clock, .. }) = &watched.bond else { return };
             for pause in ROUNDS {
                 sleep(pause).await;
                 let learned = fdb.entries(clock.seconds(cycles()));
                 let frames = watched.hinterland.lock().frames(*port, &learned);
                 let mut sent = 0;
                 for frames in frames.chunks(CHORUS) {
-                    sent += bond.announce(*lane, frames);
+                    sent += match &*watched.port.lock() {
+                        Some(port) => port.announce(*lane, frames),
+                        None => 0,
+                    };
                     sleep(BREATH).await;
                 }
                 let (physnet, of) = (&watched.physnet, frames.len());
@@ -309,24 +330,29 @@ fn carries(carriers: Carriers, member: usize) -> bool {
     }
 }
 
+/// Who tells whether the link of a device is up.
+#[derive(Clone, Copy)]
+enum Carrier {
+    Driver,
+    /// The kernel, and what it has told, if it has.
+    Kernel(Option<bool>),
+}
+
+/// Whether an interface has a carrier; none if that cannot be told now.
+async fn carrier(interface: &InterfaceName, kernel: &mut Option<Links>) -> Option<bool> {
+    let found = kernel.as_mut()?.find(interface).await.ok()?;
+    Some(found.is_some_and(|found| found.carrier))
+}
+
 /// A device's link and speed; no link if it cannot be told now.
-async fn look(
-    wire: &Wire,
-    interface: Option<&InterfaceName>,
-    kernel: &mut Option<Links>,
-) -> (Option<Link>, Option<u32>) {
-    let of = |up| if up { Link::Up } else { Link::Down };
+fn look(wire: &Wire, carrier: Carrier) -> (Option<Link>, Option<u32>) {
     let driver = wire.link();
-    let speed = driver.and_then(|link| link.speed_mbps);
-    let link = match (interface, kernel) {
-        (None, _) => driver.map(|link| of(link.up)),
-        (Some(interface), Some(links)) => match links.find(interface).await {
-            Ok(found) => Some(of(found.is_some_and(|found| found.carrier))),
-            Err(_) => None,
-        },
-        (Some(_), None) => None,
+    let up = match carrier {
+        Carrier::Driver => driver.map(|link| link.up),
+        Carrier::Kernel(told) => told,
     };
-    (link, speed)
+    let link = up.map(|up| if up { Link::Up } else { Link::Down });
+    (link, driver.and_then(|link| link.speed_mbps))
 }
 
 /// What happens to an interface of the kernel's; never, where nobody asks.

@@ -294,8 +294,9 @@ fn all_that_is_wrong_is_told_with_its_line() {
             "[physnets.p]\nvlans = ['200-100', 0, '1-5000', true]\nmtu = 9000\n\
              [physnets.'a b']\ndevice = 'net_tap0'\n",
             &[
-                ":4: physnets.p.device: is missing; write a PCI address such as 0000:01:10.0 or a \
-                 virtual device such as net_af_packet0,iface=eth1",
+                ":4: physnets.p.device: is missing; write a PCI address such as 0000:01:10.0, a \
+                 virtual function such as ens1f0/3, or a virtual device such as \
+                 net_af_packet0,iface=eth1",
                 ":5: physnets.p.vlans[0]: `200-100` ends before it begins; write \"100-200\"",
                 ":5: physnets.p.vlans[1]: 0 is too small; write a whole number from 1 to 4094",
                 ":5: physnets.p.vlans[2]: `1-5000` is not a range of VLANs; write a VLAN such as \

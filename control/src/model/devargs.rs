@@ -1,4 +1,5 @@
-//! How a DPDK device is named: by its PCI address or as a virtual device, with arguments.
+//! How a DPDK device is named: by its PCI address, as a function of a card, or as a virtual device, with
+//! arguments.
 //!
 //! Only the grammar stands here, and the identity that two spellings share. Whether there is such a
 //! device, and what its arguments mean, only DPDK knows when it probes it.
@@ -10,16 +11,18 @@ use super::InterfaceName;
 use crate::problem::{Misfit, quoted};
 use crate::text::{Text, text_type};
 
-/// DPDK devargs: `0000:01:10.0`, or a virtual device such as `net_af_packet0,iface=eth1`.
+/// DPDK devargs: `0000:01:10.0`, or a virtual device such as `net_af_packet0,iface=eth1`. What DPDK has
+/// no name for is a virtual function by the interface of its card and its number: `ens1f0/3`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Devargs(String);
 
 text_type!(
     Devargs,
-    "A DPDK device: a PCI address or the name of a virtual device, then arguments after commas.",
-    "^[A-Za-z0-9_:.@-]+(,[!-~]+)?$",
-    "write a PCI address such as 0000:01:10.0 or a virtual device such as \
-     net_af_packet0,iface=eth1"
+    "A DPDK device: a PCI address, a virtual function by the interface of its card, a slash and its \
+     number, or the name of a virtual device, then arguments after commas.",
+    "^[A-Za-z0-9_:.@-]+(/[0-9]+)?(,[!-~]+)?$",
+    "write a PCI address such as 0000:01:10.0, a virtual function such as ens1f0/3, or a virtual \
+     device such as net_af_packet0,iface=eth1"
 );
 
 impl Devargs {
@@ -33,12 +36,28 @@ impl Devargs {
 
     /// Whether the device is a program, and not on a bus.
     pub fn is_virtual(&self) -> bool {
-        !self.device().contains(':')
+        !self.device().contains([':', '/'])
+    }
+
+    /// The virtual function that is meant, where it is named by its card's interface: that interface, and
+    /// its number.
+    pub fn virtual_function(&self) -> Option<(InterfaceName, u16)> {
+        let (interface, number) = self.name().split_once('/')?;
+        Some((interface.parse().ok()?, number.parse().ok()?))
+    }
+
+    /// The same for the device at this PCI address, with the arguments that there are.
+    pub fn at(&self, address: &str) -> String {
+        format!("{address}{}", &self.0[self.name().len()..])
+    }
+
+    fn name(&self) -> &str {
+        self.0.split(',').next().unwrap_or_default()
     }
 
     /// The device without its arguments, one spelling a device: what two ports cannot share.
     pub fn device(&self) -> String {
-        let name = self.0.split(',').next().unwrap_or_default();
+        let name = self.name();
         let name = name.strip_prefix("pci:").or(name.strip_prefix("vdev:")).unwrap_or(name);
         let hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
         let parts: Vec<&str> = name.split([':', '.']).collect();
@@ -93,7 +112,14 @@ impl FromStr for Devargs {
             Some((name, arguments)) => (name, Some(arguments)),
             None => (text, None),
         };
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.@-".contains(&byte);
+        if let Some((interface, number)) = name.split_once('/') {
+            // One spelling a number.
+            let number_fits = number.parse::<u16>().is_ok_and(|it| it.to_string() == number);
+            if interface.parse::<InterfaceName>().is_err() || !number_fits {
+                return misfit();
+            }
+        }
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.@-/".contains(&byte);
         // A leading dash would be read as an option where devargs become arguments of EAL.
         if name.is_empty()
             || name.starts_with('-')
@@ -129,20 +155,35 @@ mod tests {
             ("net_tap0,iface=x", "net_tap0"),
             ("vdev:net_tap0", "net_tap0"),
             ("net_af_packet0,iface=eth1,qpairs=2", "net_af_packet0"),
+            ("ens1f0/3,a=1", "ens1f0/3"),
         ] {
             assert_eq!(text.parse::<Devargs>().expect(text).device(), device);
         }
     }
 
     #[test]
+    fn a_virtual_function_has_a_card_and_a_number() {
+        let device: Devargs = "ens1f0.8/12,a=1".parse().expect("a virtual function");
+        let (card, number) = device.virtual_function().expect("it is one");
+        assert_eq!((card.as_str(), number), ("ens1f0.8", 12));
+        assert_eq!(device.at("0000:01:10.0"), "0000:01:10.0,a=1");
+        let other: Devargs = "0000:01:10.0".parse().expect("an address");
+        assert_eq!(other.virtual_function(), None);
+    }
+
+    #[test]
     fn what_is_no_device_is_refused() {
         let long = "x".repeat(64);
-        for bad in ["", ",iface=x", "net_tap0,", "net tap0", "-l", "net_tap0,a b", "a\nb", &long] {
+        let bad = ["", ",iface=x", "net_tap0,", "net tap0", "-l", "net_tap0,a b", "a\nb", &long];
+        let vfs =
+            ["eth0/", "/1", "eth0/x", "eth0/01", "eth0/-1", "eth0/70000", "eth0/1/2", "a:b/1"];
+        for bad in bad.into_iter().chain(vfs) {
             let message = bad.parse::<Devargs>().expect_err(bad).to_string();
             assert!(
                 message.ends_with(
-                    " does not name a DPDK device; write a PCI address such as 0000:01:10.0 or a \
-                     virtual device such as net_af_packet0,iface=eth1"
+                    " does not name a DPDK device; write a PCI address such as 0000:01:10.0, a \
+                     virtual function such as ens1f0/3, or a virtual device such as \
+                     net_af_packet0,iface=eth1"
                 ),
                 "{message}"
             );

@@ -3,20 +3,20 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, chown};
 
-use super::host::{HUGEPAGES, PCI};
+use super::host::HUGEPAGES;
 use super::{Action, USER};
+use crate::pci;
 
 /// Does it.
 pub(super) fn apply(action: &Action) -> Result<(), String> {
     match action {
         Action::Hugepages(pages) => set_hugepages(*pages),
         Action::LoadModule(name) => run("modprobe", &[name]),
-        Action::Bind(address) => bind(address),
+        Action::Bind(address) => pci::give_to_vfio(&pci::Host::default(), address),
         Action::Own { path, user, group, mode, make } => {
             if *make {
                 fs::create_dir_all(path).map_err(failed("making it"))?;
@@ -59,27 +59,6 @@ fn set_hugepages(pages: u64) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// Gives a device to vfio-pci, as the kernel's Documentation/ABI/testing/sysfs-bus-pci says; back to
-/// its own driver if vfio-pci does not take it.
-fn bind(address: &str) -> Result<(), String> {
-    let device = Path::new(PCI).join(address);
-    let choose = |driver: &str| fs::write(device.join("driver_override"), driver);
-    let probe = || fs::write("/sys/bus/pci/drivers_probe", address);
-    choose("vfio-pci").map_err(failed("choosing vfio-pci"))?;
-    if device.join("driver").exists() {
-        fs::write(device.join("driver/unbind"), address)
-            .map_err(failed("taking its driver away"))?;
-    }
-    let probed = probe();
-    if fs::read_link(device.join("driver")).is_ok_and(|driver| driver.ends_with("vfio-pci")) {
-        return Ok(());
-    }
-    // An empty line chooses none. Nothing better can be done should this fail as well.
-    let _ = choose("\n").and_then(|()| probe());
-    let why = probed.err().map(|error| format!(" ({error})")).unwrap_or_default();
-    Err(format!("vfio-pci did not take it{why}: the kernel's log says why"))
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {

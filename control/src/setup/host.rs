@@ -12,6 +12,7 @@ use nix::unistd::{Group, User};
 use super::{GUEST_GROUP, USER};
 use crate::config::{Config, Machine};
 use crate::cores;
+use crate::pci;
 use crate::problem::Problem;
 
 /// What there is on a host.
@@ -144,11 +145,15 @@ impl Host {
     }
 }
 
-/// The configuration's PCI devices.
+/// The configuration's PCI devices: their addresses, or a virtual function that is not there as it is
+/// configured.
 pub(super) fn pci_addresses(config: &Config) -> impl Iterator<Item = String> {
+    let host = pci::Host::default();
     let devices = config.physnets.values().flat_map(|physnet| physnet.devices());
-    let devices = devices.map(|device| device.device());
-    devices.filter(|device| device.contains(':'))
+    devices.filter_map(move |device| match pci::address(&host, device) {
+        Ok(address) => address,
+        Err(_) => Some(device.device()),
+    })
 }
 
 /// The directories that must be there.

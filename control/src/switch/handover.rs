@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::guest::{GuestHandle, GuestOptions, GuestRecord, GuestSocket};
 use crate::learned::Learned;
 use crate::model::{Attachment, Desired, PortUuid, SocketMode};
+use crate::wire::Wire;
 
 /// A guest that is handed over, and the number of changes that the record knows of.
 pub(crate) struct Given {
@@ -71,6 +72,8 @@ impl Switch {
         crew.stop();
         ports.into_values().for_each(super::ports::LivePort::leave);
         monitor.stop();
+        let members = uplinks.values().flat_map(|uplink| uplink.members());
+        members.filter_map(|member| member.wire().ok()).for_each(Wire::leave);
         drop(uplinks);
     }
 

@@ -8,6 +8,7 @@
 mod acl;
 mod ahead;
 mod bonds;
+mod devices;
 mod explain;
 mod guests;
 mod handover;
@@ -263,6 +264,7 @@ impl Switch {
 
     /// What is due now and then: devices that failed are tried again, old addresses forgotten.
     pub(crate) async fn tick(&mut self) {
+        self.tend_devices().await;
         self.close_removed().await;
         self.update_early().await;
         self.attach_late_queues().await;
@@ -328,6 +330,7 @@ impl Switch {
     }
 
     async fn publish(&mut self) {
+        self.tell_vlans();
         let snapshot = compile(&self.desired, &self.attached, &self.filters, self.fdb.hash());
         let mut egress: Vec<Option<Arc<dyn TxPort>>> = Vec::new();
         let mut set = |id: PortId, port: Option<Arc<dyn TxPort>>| {
@@ -343,6 +346,7 @@ impl Switch {
         self.watches.rename(self.port_refs());
         let (watches, mirrors) = (self.watches.published(), self.mirrors());
         self.crew.publish(Plan { snapshot, egress, watches, mirrors }).await;
+        self.uplinks.values().for_each(Uplink::published);
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use dataplane::dpdk::DeviceEvent;
+use dataplane::port::eth::EthPort;
 use dataplane::port::{Rxq, TxPort};
 use dataplane::snapshot::PortId;
 use vhost::Device;
@@ -11,7 +13,7 @@ use super::{RETRY, Switch};
 use crate::guest::{GuestHandle, GuestOptions, GuestSocket};
 use crate::model::{Attachment, Desired, Port, PortUuid, SocketMode};
 use crate::tap::{TapHandle, TapWatch};
-use crate::wire::{Opened, Wire};
+use crate::wire::{Ailment, Opened, Wire};
 
 /// A port that exists, in whatever state.
 pub(super) struct LivePort {
@@ -51,12 +53,29 @@ impl LivePort {
         &mut self.link
     }
 
+    /// Takes its device out, if that has to be seen to.
+    pub(super) fn take_ailing(&mut self, events: &[DeviceEvent]) -> Option<(Wire, Ailment)> {
+        let Link::Wire { wire, .. } = &mut self.link else { return None };
+        let ailment = wire.ailment(events)?;
+        let waiting = Link::Waiting { reason: ailment.to_string(), again: Instant::now() + RETRY };
+        match std::mem::replace(&mut self.link, waiting) {
+            Link::Wire { wire, .. } => Some((wire, ailment)),
+            _ => None,
+        }
+    }
+
+    /// Puts a device back that was seen to.
+    pub(super) fn put_back(&mut self, wire: Wire, egress: Arc<EthPort>) {
+        self.link = Link::Wire { wire, egress };
+    }
+
     /// Closes its device, which the next process opens; its guest is that process's already.
     pub(super) fn leave(self) {
         match self.link {
             Link::Guest { socket, .. } => socket.leave(),
             Link::Tap { tap, .. } => tap.leave(),
-            Link::Wire { .. } | Link::Waiting { .. } => {}
+            Link::Wire { wire, .. } => wire.leave(),
+            Link::Waiting { .. } => {}
         }
     }
 

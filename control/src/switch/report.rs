@@ -171,9 +171,10 @@ impl Switch {
 }
 
 fn wire_status(wire: &Wire) -> (Status, Option<String>) {
-    match wire.link() {
-        Some(link) if !link.up => (Status::Down, Some("its link is down".to_owned())),
-        _ => (Status::Ready, None),
+    let down = || wire.link().filter(|link| !link.up).map(|_| "its link is down".to_owned());
+    match wire.trouble().or_else(down) {
+        Some(trouble) => (Status::Down, Some(trouble)),
+        None => (Status::Ready, wire.limits().map(str::to_owned)),
     }
 }
 

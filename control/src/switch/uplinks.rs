@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::port::bond::{Bond, BondSource};
+use dataplane::dpdk::DeviceEvent;
+use dataplane::port::bond::{Bond, BondPort, BondSource};
 use dataplane::port::{Rxq, TxPort};
 use dataplane::snapshot::PortId;
 
@@ -16,7 +17,7 @@ use super::{RETRY, Switch};
 use crate::bond::{Hinterland, Reach, Rules, Settings, Station, Watched, WireStatus};
 use crate::config::{BondMode, MONITOR_ALONE_MS, Physnet};
 use crate::model::{Devargs, PhysnetName, Status};
-use crate::wire::{Opened, Wire};
+use crate::wire::{Ailment, Opened, Wire};
 
 /// A physnet's uplink.
 pub(super) struct Uplink {
@@ -45,10 +46,64 @@ impl Uplink {
     }
 
     pub(super) fn egress(&self) -> Option<Arc<dyn TxPort>> {
-        match (&self.bond, self.members.first().map(|member| &member.state)) {
-            (Some(bond), _) => Some(Arc::clone(bond) as Arc<dyn TxPort>),
-            (None, Some(State::Open { egress, .. })) => Some(Arc::clone(egress)),
-            (None, _) => None,
+        match self.bond_port() {
+            Some(port) => Some(port as Arc<dyn TxPort>),
+            None => self.members.first().and_then(Member::egress),
+        }
+    }
+
+    fn bond_port(&self) -> Option<Arc<BondPort>> {
+        let bond = Arc::clone(self.bond.as_ref()?);
+        Some(Arc::new(BondPort::new(bond, self.members.iter().map(Member::egress).collect())))
+    }
+
+    /// Has its links looked at of the devices that are open now, which are published.
+    pub(super) fn published(&self) {
+        let wire = |member: &Member| match &member.state {
+            State::Open { wire, .. } => Some(Arc::clone(wire)),
+            State::Waiting { .. } => None,
+        };
+        self.watched.published(self.members.iter().map(wire).collect(), self.bond_port());
+    }
+
+    /// Takes out the devices that have to be seen to, by the members' numbers. When this is published,
+    /// nobody else has them.
+    pub(super) fn take_ailing(
+        &mut self,
+        events: &[DeviceEvent],
+    ) -> Vec<(usize, Arc<Wire>, Ailment)> {
+        let members = self.members.iter_mut().enumerate();
+        let taken = members.filter_map(|(at, member)| {
+            let ailment = member.wire().ok()?.ailment(events)?;
+            let (reason, again) = (ailment.to_string(), Instant::now() + RETRY);
+            match std::mem::replace(&mut member.state, State::Waiting { reason, again }) {
+                State::Open { wire, .. } => Some((at, wire, ailment)),
+                State::Waiting { .. } => None,
+            }
+        });
+        taken.collect()
+    }
+
+    /// Puts a member's device back that was seen to. Returns its queues as those of the uplink.
+    pub(super) fn put_back(
+        &mut self,
+        at: usize,
+        wire: Wire,
+        egress: Arc<dyn TxPort>,
+        rxqs: Vec<Rxq>,
+    ) -> Vec<Rxq> {
+        self.members[at].state = State::Open { wire: Arc::new(wire), egress };
+        rxqs.into_iter().map(|rxq| self.of_member(at, rxq)).collect()
+    }
+
+    /// What a member receives, as what the uplink does. The queue's number in a bond is the member's.
+    fn of_member(&self, at: usize, rxq: Rxq) -> Rxq {
+        match &self.bond {
+            Some(bond) => {
+                let source = BondSource::new(Arc::clone(bond), at, rxq.source);
+                Rxq::new(rxq.port, at as u16, Box::new(source))
+            }
+            None => rxq,
         }
     }
 
@@ -99,14 +154,19 @@ impl Uplink {
         let down = self.members.iter().zip(&links.members);
         let down = down.filter(|(_, its)| its.link == Some(crate::bond::Link::Down));
         let down: Vec<_> = down.map(|(member, _)| format!("`{}`", member.device)).collect();
-        let reason = match (&self.bond, &down[..]) {
+        let mut troubles = self.members.iter().filter_map(|member| member.wire().ok()?.trouble());
+        let trouble = troubles.next();
+        // Before the link was looked at the next time, its card may be known to be down.
+        let dead = links.dead || self.bond.is_none() && trouble.is_some();
+        let reason = trouble.or_else(|| match (&self.bond, &down[..]) {
             (None, []) => None,
             (None, _) => Some("its link is down".to_owned()),
             (Some(_), []) => failed.first().map(|reason| (*reason).to_owned()),
             (Some(_), [one]) => Some(format!("the link of {one} is down")),
             (Some(_), many) => Some(format!("the links of {} are down", many.join(" and "))),
-        };
-        (if links.dead { Status::Down } else { Status::Ready }, reason)
+        });
+        let limits = || self.wire().and_then(Wire::limits).map(str::to_owned);
+        (if dead { Status::Down } else { Status::Ready }, reason.or_else(limits))
     }
 }
 
@@ -120,6 +180,13 @@ impl Member {
         match &self.state {
             State::Open { wire, .. } => Ok(wire),
             State::Waiting { reason, .. } => Err(reason),
+        }
+    }
+
+    fn egress(&self) -> Option<Arc<dyn TxPort>> {
+        match &self.state {
+            State::Open { egress, .. } => Some(Arc::clone(egress)),
+            State::Waiting { .. } => None,
         }
     }
 }
@@ -175,19 +242,9 @@ impl Switch {
                         for shortfall in wire.shortfalls() {
                             tracing::warn!(physnet = %name, "{shortfall}");
                         }
-                        let (wire, egress) = (Arc::new(wire), egress as Arc<dyn TxPort>);
-                        *state =
-                            State::Open { wire: Arc::clone(&wire), egress: Arc::clone(&egress) };
-                        if let Some(bond) = &uplink.bond {
-                            bond.open(at, egress);
-                        }
-                        uplink.watched.opened(at, wire);
+                        *state = State::Open { wire: Arc::new(wire), egress };
                         for rxq in rxqs {
-                            let rxq = match &uplink.bond {
-                                Some(bond) => of_member(bond, at, rxq),
-                                None => rxq,
-                            };
-                            self.crew.attach(rxq).await;
+                            self.crew.attach(uplink.of_member(at, rxq)).await;
                         }
                         self.attached.uplinks.insert(name.clone(), id);
                         any = true;
@@ -239,12 +296,6 @@ impl Switch {
             }
         }
     }
-}
-
-/// What a bond's member receives, as what the bond does. The queue's number is the member's.
-fn of_member(bond: &Arc<Bond>, member: usize, rxq: Rxq) -> Rxq {
-    let source = BondSource::new(Arc::clone(bond), member, rxq.source);
-    Rxq::new(rxq.port, member as u16, Box::new(source))
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {

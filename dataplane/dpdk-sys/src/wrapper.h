@@ -44,6 +44,7 @@ static inline void viaduct_mbuf_leave(struct rte_mbuf *mbuf, uint64_t flags, uin
 }
 
 static const uint16_t VIADUCT_MAX_PORTS = RTE_MAX_ETHPORTS;
+static const uint16_t VIADUCT_ALL_PORTS = RTE_ETH_ALL;
 static const uint32_t VIADUCT_MAX_LCORES = RTE_MAX_LCORE;
 static const uint16_t VIADUCT_MEMPOOL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
 static const uint32_t VIADUCT_MEMPOOL_NAME_SIZE = RTE_MEMPOOL_NAMESIZE;
@@ -62,6 +63,7 @@ static const uint64_t VIADUCT_MBUF_TX_UDP_CHECKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
 static const uint64_t VIADUCT_MBUF_TX_TCP_SEGMENTS = RTE_MBUF_F_TX_TCP_SEG;
 
 static const uint64_t VIADUCT_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
+static const uint64_t VIADUCT_RX_VLAN_FILTER = RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
 static const uint64_t VIADUCT_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 static const uint64_t VIADUCT_TX_IPV4_CHECKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t VIADUCT_TX_TCP_CHECKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;

@@ -27,6 +27,9 @@ pub struct EthConfig {
     pub mtu: u16,
     /// Receive frames to all addresses, as a switch's uplink must.
     pub promiscuous: bool,
+    /// Receive tagged frames of the VLANs alone that are [asked for](EthDev::hear_vlan), where the driver
+    /// can. A virtual function receives none of the others in any case.
+    pub vlan_filter: bool,
 }
 
 impl Default for EthConfig {
@@ -38,6 +41,7 @@ impl Default for EthConfig {
             tx_descriptors: 0,
             mtu: 1500,
             promiscuous: true,
+            vlan_filter: false,
         }
     }
 }
@@ -59,6 +63,8 @@ pub struct Applied {
     pub mtu_enforced: bool,
     /// Frames to all addresses are received, as far as the driver knows.
     pub promiscuous: bool,
+    /// The VLANs to be received have to be asked for.
+    pub vlan_filter: bool,
     /// A received frame may have several segments.
     pub scattered_rx: bool,
     /// Frames of several segments may be sent.
@@ -304,6 +310,8 @@ fn plan(
         mtu,
         mtu_enforced: false,
         promiscuous: false,
+        vlan_filter: config.vlan_filter
+            && info.rx_offload_capa & dpdk_sys::VIADUCT_RX_VLAN_FILTER != 0,
         scattered_rx: can_scatter && mtu > fits,
         tx_offloads: TxOffloads::default(),
         multi_segment_tx: info.tx_offload_capa & dpdk_sys::VIADUCT_TX_MULTI_SEGS != 0,
@@ -324,7 +332,8 @@ fn largest_mtu(info: &rte_eth_dev_info) -> u16 {
 }
 
 fn rx_offloads(applied: &Applied) -> u64 {
-    if applied.scattered_rx { dpdk_sys::VIADUCT_RX_SCATTER } else { 0 }
+    let scatter = if applied.scattered_rx { dpdk_sys::VIADUCT_RX_SCATTER } else { 0 };
+    scatter | if applied.vlan_filter { dpdk_sys::VIADUCT_RX_VLAN_FILTER } else { 0 }
 }
 
 fn tx_offloads(applied: &Applied) -> u64 {
@@ -375,6 +384,19 @@ mod tests {
         assert!(applied.shortfalls.is_empty());
         let applied = plan(&info, &wish, 9216).expect("it works");
         assert!(!applied.scattered_rx, "large buffers need no scattering");
+    }
+
+    #[test]
+    fn vlans_are_filtered_where_that_is_wanted_and_can_be() {
+        let mut info = device(1, 1518, 1500);
+        let wish = EthConfig { vlan_filter: true, ..EthConfig::default() };
+        let bits = |info: &rte_eth_dev_info, wish: &EthConfig| {
+            rx_offloads(&plan(info, wish, 2048).expect("it works"))
+        };
+        assert_eq!(bits(&info, &wish), 0);
+        info.rx_offload_capa = dpdk_sys::VIADUCT_RX_VLAN_FILTER;
+        assert_eq!(bits(&info, &wish), dpdk_sys::VIADUCT_RX_VLAN_FILTER);
+        assert_eq!(bits(&info, &EthConfig::default()), 0);
     }
 
     #[test]

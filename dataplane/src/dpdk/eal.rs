@@ -26,7 +26,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::Pid;
 
 use super::error::EalError;
-use super::{RegisteredThread, errno_name, log};
+use super::{RegisteredThread, errno_name, event, log};
 
 /// Proof that EAL runs in this process.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,10 @@ impl Eal {
         let starter = thread::Builder::new().name("dpdk-start".to_owned());
         let outcome = starter.spawn(move || log::listen(|| init(args)));
         match outcome.map(|thread| thread.join()) {
-            Ok(Ok((Ok(()), _))) => Ok(Self(())),
+            Ok(Ok((Ok(()), _))) => {
+                event::listen();
+                Ok(Self(()))
+            }
             Ok(Ok((Err(errno), said))) => Err(options.refusal(errno, said)),
             Ok(Err(_)) => Err(options.refusal(libc::EFAULT, "the starting thread died".to_owned())),
             Err(error) => Err(options.refusal(error.raw_os_error().unwrap_or(0), String::new())),

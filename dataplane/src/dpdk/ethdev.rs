@@ -7,6 +7,7 @@
 //! DPDK leaves serialising of control calls to its user. One lock does it for all devices: drivers
 //! share globals among their devices, and nothing here is frequent. Bursts never take it.
 
+use std::any::Any;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -38,6 +39,8 @@ pub(super) struct Device {
     /// Pools that its receive queues know: the one they were set up with last, and earlier ones if
     /// setting up failed half-way. A driver may touch them until it is closed.
     pub(super) pools: Vec<Mempool>,
+    /// What is dropped when the device is closed.
+    guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// The device as its bus knows it.
@@ -143,8 +146,19 @@ impl EthDev {
             bus_device: BusDevice(bus_device),
             started_rxqs: 0,
             pools: Vec::new(),
+            guard: None,
         };
         Ok(Self { device: Arc::new(device) })
+    }
+
+    /// Keeps `guard` until the device has been closed, and drops it then: what gives the device back to
+    /// whom it belongs to.
+    ///
+    /// # Panics
+    /// If queues of it are held.
+    pub fn guarded(mut self, guard: Box<dyn Any + Send + Sync>) -> Self {
+        Arc::get_mut(&mut self.device).expect("it was just probed").guard = Some(guard);
+        self
     }
 
     /// Stops the device, so that it can be configured anew; nothing is done if it is not started.
@@ -160,6 +174,22 @@ impl EthDev {
         device.stop()?;
         device.started_rxqs = 0;
         Ok(())
+    }
+
+    /// Has the driver set the device up anew, as one does that has been reset by whom it belongs to. It
+    /// is stopped then, and to be configured. Drivers that have no such call need none.
+    ///
+    /// # Errors
+    /// Queues of it are still held, or the driver refuses.
+    pub fn reset(&mut self) -> Result<(), EthError> {
+        self.stop()?;
+        let _control = control();
+        let call = || {
+            // SAFETY: the port is ours, stopped, and no queue handle is left.
+            let status = unsafe { dpdk_sys::rte_eth_dev_reset(self.device.port) };
+            if status == -libc::ENOTSUP { 0 } else { status }
+        };
+        self.device.call("resetting it", call)
     }
 
     /// The device's name: the PCI address in full, or the name of the virtual device.
@@ -227,6 +257,20 @@ impl EthDev {
         // SAFETY: the port is ours and configured.
         let call = || unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.device.port, mtu) };
         self.device.call("changing its MTU", call)
+    }
+
+    /// Has it receive the tagged frames of a VLAN, or no longer, while it runs; for a device that was
+    /// started with [`vlan_filter`](super::Applied::vlan_filter).
+    ///
+    /// # Errors
+    /// The driver refuses: a virtual function may have as many as its card lets it.
+    pub fn hear_vlan(&self, vlan: u16, hear: bool) -> Result<(), EthError> {
+        let _control = control();
+        // SAFETY: the port is ours and configured.
+        let call = || unsafe {
+            dpdk_sys::rte_eth_dev_vlan_filter(self.device.port, vlan, i32::from(hear))
+        };
+        self.device.call("changing the VLANs that it receives", call)
     }
 
     /// What it has counted.

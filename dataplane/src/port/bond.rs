@@ -9,8 +9,8 @@
 //! frames to all their ports, so that each would come twice. Or all of them carry, each its share of
 //! the flows, as towards a switch that takes the links for one (a static link aggregation).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use vhost::{BURST_MAX, Burst, Frames, HEAD_MAX, Received, Sent, Source, Staged};
 
@@ -39,7 +39,7 @@ pub enum Carriers {
     Shared(u8),
 }
 
-/// The transmit side of a bond. See the [module's head](self).
+/// Who carries what. See the [module's head](self).
 pub struct Bond {
     members: Box<[Member]>,
     /// The number of the member that carries everything, [`NOBODY`] or [`SHARED`].
@@ -49,12 +49,17 @@ pub struct Bond {
 }
 
 struct Member {
-    /// Its transmit side, once its device is open.
-    egress: OnceLock<Arc<dyn TxPort>>,
     /// Whether what comes by it is taken.
     heard: AtomicBool,
     /// Frames that came by it and were ignored.
     ignored: AtomicU64,
+}
+
+/// The transmit side of a bond, by the members whose devices are open. One that is opened or closed makes
+/// another of it, which is published as that of any port: a device is closed when no worker sends by it.
+pub struct BondPort {
+    bond: Arc<Bond>,
+    members: Box<[Option<Arc<dyn TxPort>>]>,
 }
 
 /// The receive side of a member.
@@ -65,28 +70,18 @@ pub struct BondSource {
 }
 
 impl Bond {
-    /// A bond of as many members, none of which is open or carries anything.
+    /// A bond of as many members, none of which carries anything.
     ///
     /// # Panics
     /// If they are none, or more than [`MEMBERS_MAX`].
     pub fn new(members: usize) -> Arc<Self> {
         assert!((1..=MEMBERS_MAX).contains(&members), "a bond of {members} members");
-        let member = || Member {
-            egress: OnceLock::new(),
-            heard: AtomicBool::new(false),
-            ignored: AtomicU64::new(0),
-        };
+        let member = || Member { heard: AtomicBool::new(false), ignored: AtomicU64::new(0) };
         Arc::new(Self {
             members: (0..members).map(|_| member()).collect(),
             carrier: AtomicU8::new(NOBODY),
             classes: Box::new(std::array::from_fn(|_| AtomicU8::new(0))),
         })
-    }
-
-    /// Gives a member its transmit side. It stays; one that came before is not replaced.
-    pub fn open(&self, member: usize, egress: Arc<dyn TxPort>) {
-        // Who is told twice keeps the first: the device is open as long as the bond is.
-        let _ = self.members[member].egress.set(egress);
     }
 
     /// Says who carries frames from now on. Frames of a flow whose member stays the same are not
@@ -114,6 +109,13 @@ impl Bond {
     pub fn ignored(&self, member: usize) -> u64 {
         self.members[member].ignored.load(Ordering::Relaxed)
     }
+}
+
+impl BondPort {
+    /// The transmit sides of the bond's members, in their order; none of a member that is not open.
+    pub fn new(bond: Arc<Bond>, members: Box<[Option<Arc<dyn TxPort>>]>) -> Self {
+        Self { bond, members }
+    }
 
     /// Sends frames of this host's own, complete with their tags, of [`HEAD_MAX`] bytes at most each.
     /// For the control thread; `lane` is the number that it sends by, as a worker has one. Returns how
@@ -135,9 +137,9 @@ impl Bond {
 
     #[inline]
     fn send_by(&self, member: u8, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
-        match self.members.get(usize::from(member)).and_then(|member| member.egress.get()) {
-            Some(egress) => egress.send(worker, frames, staged),
-            None => Sent { down: staged.len() as u64, ..Sent::default() },
+        match self.members.get(usize::from(member)) {
+            Some(Some(egress)) => egress.send(worker, frames, staged),
+            _ => Sent { down: staged.len() as u64, ..Sent::default() },
         }
     }
 
@@ -147,7 +149,7 @@ impl Bond {
         let mut used = 0_u8;
         for (chosen, staged) in chosen.iter_mut().zip(staged) {
             let class = frames.frame(usize::from(staged.index)).flow() >> 24;
-            *chosen = self.classes[class as usize % CLASSES].load(Ordering::Relaxed);
+            *chosen = self.bond.classes[class as usize % CLASSES].load(Ordering::Relaxed);
             used |= 1_u8.checked_shl(u32::from(*chosen)).unwrap_or(0);
         }
         let mut sent = Sent::default();
@@ -169,10 +171,10 @@ impl Bond {
     }
 }
 
-impl TxPort for Bond {
+impl TxPort for BondPort {
     #[inline]
     fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
-        match self.carrier.load(Ordering::Acquire) {
+        match self.bond.carrier.load(Ordering::Acquire) {
             SHARED => self.send_shared(worker, frames, staged),
             member => self.send_by(member, worker, frames, staged),
         }

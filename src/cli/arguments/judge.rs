@@ -1,4 +1,6 @@
-//! What can be typed to ask what passes a port.
+//! What can be typed to ask what passes a port, and what is wrong with a store.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -79,4 +81,28 @@ pub struct TestFrameArguments {
     /// Where the daemon is.
     #[command(flatten)]
     pub daemon: DaemonArguments,
+}
+
+/// `viaduct check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "With a configuration, the store is judged for its host; without, for every \
+host in it, but
+for what depends on physnets. What is in force is not looked at: `viaduct show errors` tells that.
+
+Examples:
+  viaduct check --config viaduct.toml
+  viaduct check /var/lib/viaduct
+  viaduct check staging/ --config viaduct.toml"
+)]
+pub struct CheckArguments {
+    /// The store's directory. Default: the configured one
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// The configuration [default without DIR: /etc/viaduct/viaduct.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

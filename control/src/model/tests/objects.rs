@@ -315,7 +315,8 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                 "device":"","queues":2}"#,
                 &[
                     "x: device: `` does not name a DPDK device; write a PCI address such as \
-                 0000:01:10.0 or a virtual device such as net_af_packet0,iface=eth1",
+                 0000:01:10.0, a virtual function such as ens1f0/3, or a virtual device such as \
+                 net_af_packet0,iface=eth1",
                     "x: queues: is not a field of a port of kind `ethdev`; remove it, or use one of: \
                  name, network, kind, mac, device, admin_up, cores, port_security, fixed_ips, \
                  allowed_address_pairs, security_groups, mirror",

@@ -23,13 +23,12 @@ impl Recorder {
     }
 }
 
-fn bond(members: usize) -> (Arc<Bond>, Vec<Arc<Recorder>>) {
+fn bond(members: usize) -> (Arc<Bond>, BondPort, Vec<Arc<Recorder>>) {
     let bond = Bond::new(members);
     let recorders: Vec<Arc<Recorder>> = (0..members).map(|_| Arc::default()).collect();
-    for (member, recorder) in recorders.iter().enumerate() {
-        bond.open(member, Arc::clone(recorder) as Arc<dyn TxPort>);
-    }
-    (bond, recorders)
+    let open = recorders.iter().map(|it| Some(Arc::clone(it) as Arc<dyn TxPort>));
+    let port = BondPort::new(Arc::clone(&bond), open.collect());
+    (bond, port, recorders)
 }
 
 /// UDP of one flow, numbered.
@@ -42,9 +41,9 @@ fn frame(flow: u16, serial: u8) -> Vec<u8> {
 }
 
 /// Which member each of 64 flows goes by.
-fn places(bond: &Bond, recorders: &[Arc<Recorder>]) -> Vec<usize> {
+fn places(port: &BondPort, recorders: &[Arc<Recorder>]) -> Vec<usize> {
     let frames: Vec<_> = (0..64).map(|flow| frame(u16::from(flow) * 7, flow)).collect();
-    assert_eq!(bond.announce(0, &frames), 64);
+    assert_eq!(port.announce(0, &frames), 64);
     let mut places = vec![usize::MAX; 64];
     for (member, recorder) in recorders.iter().enumerate() {
         let record = recorder.take();
@@ -57,41 +56,44 @@ fn places(bond: &Bond, recorders: &[Arc<Recorder>]) -> Vec<usize> {
 
 #[test]
 fn one_member_carries_everything_or_nobody_anything() {
-    let (bond, recorders) = bond(2);
-    assert_eq!(bond.announce(0, &[frame(1, 1)]), 0, "nobody carries at first");
+    let (bond, port, recorders) = bond(2);
+    assert_eq!(port.announce(0, &[frame(1, 1)]), 0, "nobody carries at first");
     for member in [1, 0, 1] {
         bond.steer(Carriers::One(member));
-        assert!(places(&bond, &recorders).iter().all(|place| *place == member));
+        assert!(places(&port, &recorders).iter().all(|place| *place == member));
     }
     bond.steer(Carriers::Nobody);
-    assert_eq!(bond.announce(0, &[frame(1, 1)]), 0);
+    assert_eq!(port.announce(0, &[frame(1, 1)]), 0);
     bond.steer(Carriers::Shared(0));
-    assert_eq!(bond.announce(0, &[frame(1, 1)]), 0);
+    assert_eq!(port.announce(0, &[frame(1, 1)]), 0);
     assert!(recorders.iter().all(|recorder| recorder.take().is_empty()));
 }
 
 #[test]
-fn a_member_that_is_not_open_yet_takes_nothing() {
+fn a_member_that_is_not_open_takes_nothing() {
     let bond = Bond::new(2);
     bond.steer(Carriers::One(1));
-    assert_eq!(bond.announce(0, &[frame(1, 1)]), 0);
     let recorder = Arc::new(Recorder::default());
-    bond.open(1, Arc::clone(&recorder) as Arc<dyn TxPort>);
-    assert_eq!(bond.announce(0, &[frame(1, 7)]), 1);
-    assert_eq!(recorder.take(), [7]);
+    for open in [false, true, false] {
+        let member = open.then(|| Arc::clone(&recorder) as Arc<dyn TxPort>);
+        let port = BondPort::new(Arc::clone(&bond), Box::new([None, member]));
+        assert_eq!(port.announce(0, &[frame(1, 7)]), u64::from(open));
+        assert_eq!(recorder.take(), if open { vec![7] } else { Vec::new() });
+    }
+    assert_eq!(Arc::strong_count(&recorder), 1, "it can be closed");
 }
 
 #[test]
 fn a_flow_stays_with_its_member_and_in_order() {
-    let (bond, recorders) = bond(2);
+    let (bond, port, recorders) = bond(2);
     bond.steer(Carriers::Shared(0b11));
-    let before = places(&bond, &recorders);
+    let before = places(&port, &recorders);
     assert!(before.contains(&0) && before.contains(&1), "{before:?}");
     // Several bursts of two flows that take turns.
     let apart = before.iter().position(|place| *place != before[0]).expect("both are used");
     let flows = [0, apart as u16 * 7];
     let frames: Vec<_> = (0..200).map(|at| frame(flows[usize::from(at) % 2], at)).collect();
-    assert_eq!(bond.announce(0, &frames), 200);
+    assert_eq!(port.announce(0, &frames), 200);
     for (flow, member) in [(0, before[0]), (1, before[apart])] {
         let expected: Vec<u8> = (0..200).filter(|at| at % 2 == flow).collect();
         assert_eq!(recorders[member].take(), expected);
@@ -100,16 +102,16 @@ fn a_flow_stays_with_its_member_and_in_order() {
 
 #[test]
 fn a_lost_member_takes_along_its_own_flows_only_and_gets_them_back() {
-    let (bond, recorders) = bond(3);
+    let (bond, port, recorders) = bond(3);
     bond.steer(Carriers::Shared(0b111));
-    let whole = places(&bond, &recorders);
+    let whole = places(&port, &recorders);
     bond.steer(Carriers::Shared(0b101));
-    let without = places(&bond, &recorders);
+    let without = places(&port, &recorders);
     for (before, now) in whole.iter().zip(&without) {
         assert!(if *before == 1 { *now != 1 } else { now == before }, "{whole:?} {without:?}");
     }
     bond.steer(Carriers::Shared(0b111));
-    assert_eq!(places(&bond, &recorders), whole);
+    assert_eq!(places(&port, &recorders), whole);
 }
 
 #[test]

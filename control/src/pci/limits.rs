@@ -1,0 +1,20 @@
+//! What a virtual function does not hear, by its driver: the card gives it less than a whole wire.
+//!
+//! Told at the port, since the symptom (broadcasts arrive, frames to one guest do not) leads nobody
+//! there. What each family of cards does is in docs/sriov.md.
+
+/// What is said of a virtual function with DPDK's driver of this name.
+pub(crate) fn limits(driver: &str) -> &'static str {
+    match driver {
+        // Linux's igb grants promiscuity for groups only, and DPDK's driver sets no filters for VLANs.
+        "net_e1000_igb_vf" => {
+            "as a virtual function it receives frames to its own address and to groups only, and \
+             untagged ones only"
+        }
+        "net_iavf" | "net_ixgbe_vf" | "mlx5_pci" => {
+            "as a virtual function it receives frames to other addresses than its own only while its \
+             card trusts it (ip link set PF vf N trust on)"
+        }
+        _ => "as a virtual function it may receive frames to its own address and to groups only",
+    }
+}

@@ -1,0 +1,219 @@
+//! A virtual function as an uplink: taken, used, given back; and what its card and the host do to it
+//! meanwhile.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bed::{self, Bed};
+use crate::common::daemon::{network_key, port_key, uuid};
+use crate::common::process::eventually;
+
+/// The first virtual function of the first card.
+const VF: &str = "0000:01:10.0";
+/// Its address, which is that of the station behind the switch: it hears no other.
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0xaa, 0, 0];
+/// The station's address.
+const IP: [u8; 4] = [10, 0, 0, 1];
+
+/// Time for what takes some seconds there, such as trying a device again.
+const LATER: Duration = Duration::from_secs(120);
+
+const UPLINK: &str = "[physnets.wire]\ndevice = 'pf0/0'\n";
+
+/// A network on the uplink, and a station on it: an interface of the machine.
+fn add_station(bed: &Bed) {
+    let network = json!({"type": "flat", "physnet": "wire"});
+    bed.put(&network_key("red"), &network);
+    let port = json!({
+        "network": uuid("red"),
+        "kind": "tap",
+        "interface": "g1",
+        "mac": "52:54:00:aa:00:00",
+    });
+    bed.put(&port_key("station"), &port);
+    bed.wait_status("station", "ready");
+    address_station(bed);
+}
+
+/// Gives the station its address, and the way to who asks.
+fn address_station(bed: &Bed) {
+    eventually("the station's interface is made", LATER, || bed.run("ip link show g1").status == 0);
+    bed.sh("ip address replace 10.0.0.1/24 dev g1");
+    bed.sh("ip neigh replace 10.0.0.9 lladdr 02:00:00:00:00:09 dev g1");
+}
+
+/// The driver that a device has.
+fn driver(bed: &Bed, address: &str) -> String {
+    let said = bed.run(&format!("readlink /sys/bus/pci/devices/{address}/driver"));
+    said.text.trim().rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// What `viaduct nics` says of a device.
+fn nic(bed: &Bed, address: &str) -> Value {
+    let all = bed.json("nics");
+    let all = all.as_array().expect("a list").iter();
+    all.clone().find(|nic| nic["address"] == address).expect("it is listed").clone()
+}
+
+#[test]
+fn a_virtual_function_is_taken_and_given_back_to_its_driver() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    bed.sh("modprobe igbvf");
+    assert_eq!(driver(&bed, VF), "igbvf");
+    assert_eq!(
+        nic(&bed, VF)["of"],
+        json!({"address": "0000:01:00.0", "interface": "pf0", "number": 0})
+    );
+    bed.start(UPLINK);
+    add_station(&bed);
+    bed.wait_status("physnets/wire", "ready");
+    assert_eq!(driver(&bed, VF), "vfio-pci");
+    let line = bed.wait_logged("took the device for vfio-pci");
+    assert!(line.contains(VF) && line.contains("igbvf"), "{line}");
+    bed.wires[0].reaches(MAC, IP, LATER);
+
+    // Who looks sees whose it is, and what it cannot do.
+    let seen = nic(&bed, VF);
+    assert_eq!((&seen["driver"], &seen["port"]), (&json!("vfio-pci"), &json!("wire")));
+    assert_eq!(seen["held_by"][0]["name"], "viaduct", "{seen:#}");
+    let ports = bed.json("show ports");
+    let uplink = &ports[0];
+    let reason = uplink["reason"].as_str().unwrap_or_default();
+    assert_eq!(uplink["status"], "ready", "{uplink:#}");
+    assert!(
+        reason.starts_with("as a virtual function it receives frames to its own address"),
+        "{reason}"
+    );
+
+    // Killed, it cannot give the device back; who follows it does.
+    bed.kill();
+    assert_eq!(driver(&bed, VF), "vfio-pci");
+    bed.start_again();
+    address_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+    bed.stop();
+    assert_eq!(driver(&bed, VF), "igbvf", "{}", bed.log());
+    bed.wait_logged("gave the device back");
+}
+
+#[test]
+fn a_card_that_goes_down_and_up_leaves_it_deaf_for_a_moment_only() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    bed.start(UPLINK);
+    add_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+
+    bed.sh("ip link set pf0 down");
+    let state = bed.wait_status("physnets/wire", "down");
+    let reason = state["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("pf0") && reason.contains("ip link set pf0 up"), "{reason}");
+    bed.sh("ip link set pf0 up");
+    bed.wires[0].reaches(MAC, IP, LATER);
+    bed.wait_status("physnets/wire", "ready");
+    bed.wait_logged("started the device again");
+
+    // Faster than anybody looks.
+    bed.sh("ip link set pf0 down; ip link set pf0 up");
+    bed.wires[0].reaches(MAC, IP, LATER);
+    eventually("it was started again", LATER, || {
+        bed.log().matches("started the device again").count() >= 2
+    });
+    bed.wires[0].reaches(MAC, IP, LATER);
+}
+
+#[test]
+fn one_that_the_host_takes_away_is_let_go_and_comes_back_by_itself() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    bed.start(UPLINK);
+    add_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+
+    // Under traffic. Who removes it must not wait for the switch for ever.
+    bed.sh("setsid ping -q -i 0.02 10.0.0.9 >/dev/null 2>&1 &");
+    bed.sh("timeout 60 sh -c 'echo 0 >/sys/class/net/pf0/device/sriov_numvfs'");
+    let state = bed.wait_status("physnets/wire", "failed");
+    let reason = state["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains(VF) || reason.contains("pf0 has no virtual functions now"), "{reason}");
+    assert_eq!(bed.json("show ports")[1]["status"], "ready", "the others stay");
+    bed.sh("echo 2 >/sys/class/net/pf0/device/sriov_numvfs && ip link set pf0 vf 0 mac 52:54:00:aa:00:00");
+    bed.wait_status("physnets/wire", "ready");
+    bed.wires[0].reaches(MAC, IP, LATER);
+
+    // The driver of its card is loaded anew, and with it go all its functions.
+    bed.sh("timeout 60 rmmod igb");
+    bed.wait_status("physnets/wire", "failed");
+    bed.sh(
+        "modprobe igb && old=$(ls /sys/bus/pci/devices/0000:01:00.0/net) && ip link set $old down && \
+         ip link set $old name pf0 && ip link set pf0 up && echo 2 >/sys/class/net/pf0/device/sriov_numvfs && \
+         ip link set pf0 vf 0 mac 52:54:00:aa:00:00",
+    );
+    bed.wait_status("physnets/wire", "ready");
+    bed.wires[0].reaches(MAC, IP, LATER);
+    bed.stop();
+}
+
+#[test]
+fn what_is_not_ours_to_take_is_named_and_left() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    bed.sh("echo 1 >/sys/class/net/pf2/device/sriov_numvfs");
+    // A guest has one, and the host another.
+    bed.sh("echo vfio-pci >/sys/bus/pci/devices/0000:02:10.0/driver_override && \
+         echo 0000:02:10.0 >/sys/bus/pci/drivers_probe");
+    bed.sh(
+        "exec 7<>/dev/vfio/$(basename $(readlink /sys/bus/pci/devices/0000:02:10.0/iommu_group))",
+    );
+    bed.sh("modprobe igbvf");
+    bed.sh("ip link set $(ls /sys/bus/pci/devices/0000:02:10.2/net) up");
+    let table = [
+        ("beyond", "pf0/9", "pf0 has no virtual function 9: it can have 7", "up to 6"),
+        ("more", "pf0/5", "pf0 has no virtual function 5: there are 2", "echo 6"),
+        ("nowhere", "pf9/0", "there is no interface pf9", "correct the name"),
+        ("empty", "0000:01:11.0", "there is no PCI device 0000:01:11.0", "sriov_numvfs"),
+        ("guest", "pf1/0", "0000:02:10.0 is in use: process", "name another device"),
+        ("host", "pf1/1", "0000:02:10.2 is in use: igbvf has it", "ip link set"),
+        ("shared", "pf2/0", "0000:03:10.0 shares IOMMU group", "ACS"),
+        ("card", "0000:02:00.0", "0000:02:00.0 is in use: igb has it", "ip link set pf1 down"),
+    ];
+    let physnet = |(name, device, ..): &(&str, &str, &str, &str)| {
+        format!("[physnets.{name}]\ndevice = '{device}'\n")
+    };
+    let configuration: String = table.iter().map(physnet).collect();
+    bed.start(&format!("{UPLINK}{configuration}"));
+    for (name, _, what, remedy) in table {
+        let state = bed.wait_status(&format!("physnets/{name}"), "failed");
+        let reason = state["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(what), "{name}: {reason}");
+        let (_, said) = reason.split_once("; ").expect("a remedy");
+        assert!(said.contains(remedy), "{name}: {reason}");
+    }
+    add_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+    for (address, has) in [
+        ("0000:02:10.0", "vfio-pci"),
+        ("0000:02:10.2", "igbvf"),
+        ("0000:03:10.0", "igbvf"),
+        ("0000:02:00.0", "igb"),
+        ("0000:01:10.2", "igbvf"),
+    ] {
+        assert_eq!(driver(&bed, address), has, "{address}");
+    }
+    let checked = bed.run("viaduct check").text;
+    for what in ["physnets.beyond.device: pf0 has no virtual function 9", "physnets.shared.device"]
+    {
+        assert!(checked.contains(what), "{checked}");
+    }
+    bed.stop();
+}
