@@ -30,9 +30,7 @@ pub use self::handover::HandoverArguments;
 pub use self::judge::{CheckArguments, Explain, ExplainArguments, TestFrameArguments};
 pub use self::network::{NetworkAction, NetworkAdd, NetworkArguments, NetworkType};
 pub use self::nics::NicsArguments;
-pub use self::ports::{
-    MirrorDirection, PortAction, PortAdd, PortArguments, PortKind, SocketMode,
-};
+pub use self::ports::{MirrorDirection, PortAction, PortAdd, PortArguments, PortKind, SocketMode};
 pub use self::reload::ReloadArguments;
 pub use self::run::{LogFormat, RunArguments};
 pub use self::setup::SetupArguments;

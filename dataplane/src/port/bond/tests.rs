@@ -154,7 +154,7 @@ fn what_comes_by_a_member_that_is_not_heard_is_released_and_counted() {
             self.0.fetch_add(burst.len() as u64, Ordering::Relaxed);
         }
     }
-    let (bond, _) = bond(2);
+    let bond = Bond::new(2);
     let released = Arc::new(AtomicU64::new(0));
     let source = Box::new(Counting(Arc::clone(&released)));
     let mut source = BondSource::new(Arc::clone(&bond), 1, source);
