@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::bind::{VFIO, give_to_vfio, take_from_vfio};
-use super::{Function, Holder, Host, holders};
+use super::{Function, Holder, Host, holders, names};
 use crate::problem::Misfit;
 
 /// Where notes of former drivers are: gone with a boot, as the bindings are.
@@ -157,6 +157,20 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(former) = self.former.take().filter(|_| !self.stay.is_set()) {
             self.give_back(former.as_deref());
+        }
+    }
+}
+
+/// Gives back what a switch before this one has taken and neither it nor another process holds any more:
+/// one that was killed, or that has left its devices to a process that is not to have them all.
+pub(crate) fn return_unheld(host: &Host) {
+    for address in names(&host.path(NOTES)) {
+        let claim = Claim { host: host.clone(), address, former: None, stay: Stay::default() };
+        let function = Function::look(host, &claim.address);
+        let group = function.and_then(|function| function.group);
+        let held = group.is_some_and(|group| !holders(host, group).is_empty());
+        if let Some(former) = claim.noted().filter(|_| !held) {
+            claim.give_back(former.as_deref());
         }
     }
 }

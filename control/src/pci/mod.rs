@@ -19,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::bind::give_to_vfio;
-pub(crate) use self::claim::{Claim, Stay};
+pub(crate) use self::claim::{Claim, Stay, return_unheld};
 pub(crate) use self::function::{Function, functions};
 pub(crate) use self::holders::{Holder, holders};
 pub(crate) use self::limits::limits;

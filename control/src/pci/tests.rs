@@ -220,6 +220,24 @@ fn what_cannot_be_given_away_alone_is_not_taken() {
 }
 
 #[test]
+fn what_another_process_goes_on_with_stays_and_what_nobody_wants_is_given_back() {
+    let tree = Tree::new();
+    tree.driver(VF, "vfio-pci");
+    let note = tree.folder.path().join("run/viaduct/drivers").join(VF);
+    tree.write(&format!("run/viaduct/drivers/{VF}"), "igbvf");
+    let claim = Claim::take(&tree.host(), VF).expect("nothing speaks against it");
+    claim.stay().set();
+    drop(claim);
+    assert!(note.exists(), "the next process knows nothing of its former driver");
+    tree.process(4711, "viaduct", "/dev/vfio/21");
+    return_unheld(&tree.host());
+    assert!(note.exists(), "the other process has it");
+    fs::remove_dir_all(tree.folder.path().join("proc/4711")).expect("it is there");
+    return_unheld(&tree.host());
+    assert!(!note.exists());
+}
+
+#[test]
 fn a_card_that_was_down_is_noticed() {
     let tree = Tree::new();
     assert!(PfWatch::of(&tree.host(), CARD).is_none(), "a card hangs on no card");
@@ -281,7 +299,8 @@ fn doubts_about_cards_name_the_physnet_and_the_remedy() {
         "host = 'h'\nstore.directory = '{0}'\ncontrol.socket = '{0}/c'\nvhost.socket_directory = '{0}'\n\
          [workers]\ncores = [1]\n\
          [physnets.p]\ndevice = 'ens1f0/1'\n[physnets.q]\ndevice = 'ens1f0/9'\n\
-         [physnets.r]\ndevice = 'net_null0'\n",
+         [physnets.r]\ndevice = 'net_null0'\n\
+         [physnets.s.bond]\nmembers = ['net_tap1,iface=s', 'ens1f0/8']\n",
         place.display()
     );
     fs::write(&file, config).expect("it can be written");
@@ -302,10 +321,11 @@ fn doubts_about_cards_name_the_physnet_and_the_remedy() {
              node 0",
             "physnets.p.device: 0000:01:10.2 is on NUMA node 1, which has no huge pages",
             "physnets.q.device: ens1f0 has no virtual function 9: it can have 7, from number 0",
+            "physnets.s.bond.members[1]: ens1f0 has no virtual function 8: it can have 7, from number 0",
         ]
     );
     tree.link("sys/devices/system/cpu/cpu1/node1", "sys/devices/system/node/node1");
     fs::remove_file(place.join("sys/devices/system/cpu/cpu1/node0")).expect("it is there");
     tree.write(&format!("sys/devices/system/node/node1/{pages}"), "64");
-    assert_eq!(nics::doubts_on(&tree.host(), &config, &file).len(), 1);
+    assert_eq!(nics::doubts_on(&tree.host(), &config, &file).len(), 2);
 }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::guest::{GuestHandle, GuestOptions, GuestRecord, GuestSocket};
 use crate::learned::Learned;
 use crate::model::{Attachment, Desired, PortUuid, SocketMode};
+use crate::pci;
 use crate::wire::Wire;
 
 /// A guest that is handed over, and the number of changes that the record knows of.
@@ -176,5 +177,7 @@ impl Switch {
     pub(crate) async fn open_devices(&mut self) {
         self.held = false;
         self.open_and_publish(true).await;
+        // What is not configured any more was left to this process as well.
+        pci::return_unheld(&pci::Host::default());
     }
 }

@@ -115,7 +115,7 @@ fn views_have_the_names_that_programs_rely_on() {
             "interface": null, "queues": 1, "workers": [0],
             "received_frames": 1, "received_bytes": 64, "sent_frames": 2, "sent_bytes": 128,
             "dropped_frames": 3, "flooded_frames": 4,
-            "software_checksums": 6, "software_segments": 7, "learned": 5,
+            "software_checksums": 6, "software_segments": 7, "learned": 5, "mirror": null,
         })
     );
     let uplink = serde_json::to_value(&ports[1]).expect("JSON");
