@@ -33,7 +33,7 @@ impl Switch {
         self.publish().await;
         let mut restarted = Vec::new();
         for (place, id, wire, ailment) in ailing {
-            self.detach_device(&place, id).await;
+            let alone = self.detach_device(&place, id).await;
             let mut wire = Arc::into_inner(wire).expect("it is published no more");
             match wire.restart(&self.pool, &ailment) {
                 Ok((rxqs, egress)) => {
@@ -42,6 +42,9 @@ impl Switch {
                 }
                 Err(reason) => {
                     tracing::warn!(%place, "{reason}; let the device go");
+                    if alone {
+                        self.fdb.flush_port(id);
+                    }
                     drop(wire);
                 }
             }
@@ -52,9 +55,8 @@ impl Switch {
         }
     }
 
-    /// Takes a device's queues from the workers, and forgets what was learned by it, if it was all that
-    /// its port has.
-    async fn detach_device(&mut self, place: &Place, id: PortId) {
+    /// Takes a device's queues from the workers. Returns whether it is all that its port has.
+    async fn detach_device(&mut self, place: &Place, id: PortId) -> bool {
         let bond = match place {
             Place::Uplink(name, at) => {
                 let uplink = self.uplinks.get(name).filter(|uplink| uplink.bond().is_some());
@@ -62,14 +64,12 @@ impl Switch {
             }
             Place::Port(_) => None,
         };
-        let (queue, others) = match bond {
-            Some((uplink, at)) => (Some(at as u16), uplink.wire().is_some()),
-            None => (None, false),
+        let (queue, alone) = match bond {
+            Some((uplink, at)) => (Some(at as u16), uplink.wire().is_none()),
+            None => (None, true),
         };
         self.crew.detach_queue(id, queue).await;
-        if !others {
-            self.fdb.flush_port(id);
-        }
+        alone
     }
 
     /// Has uplinks receive the VLANs of the networks in use, where these have to be asked for.
