@@ -33,10 +33,10 @@ fn named(text: &str) -> Vec<String> {
     commands.into_iter().filter_map(only).collect()
 }
 
-/// The words of a command; what stands in quotes is one.
+/// The words of a command; what stands in quotes is one, brackets say that something may be left out.
 fn words(command: &str) -> Vec<String> {
     let mut words = vec!["viaduct".to_owned()];
-    for (index, part) in command.split(['\'', '"']).enumerate() {
+    for (index, part) in command.replace(['[', ']'], "").split(['\'', '"']).enumerate() {
         match index % 2 {
             0 => words.extend(part.split_whitespace().map(str::to_owned)),
             _ => words.push(part.to_owned()),
