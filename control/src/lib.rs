@@ -45,6 +45,8 @@ pub mod key;
 mod learned;
 mod metrics;
 pub mod model;
+mod netlink;
+mod nic;
 mod notify;
 mod numbers;
 pub mod problem;
