@@ -6,6 +6,7 @@
 //! compile desired state, made into the tables of the workers: pure
 //! crew    the workers' threads                          guest   a guest's vhost-user socket
 //! learned addresses that are kept over a restart     handover how guests go to the next process
+//! nic     PFs and VFs by the kernel
 //! balance which worker should poll which queue: pure    cores   lists of CPUs
 //! budget  how many buffers each device may hold
 //! config  what the machine is: one TOML file            key     where each object stands

@@ -203,7 +203,8 @@ impl Bed {
     /// The actual state of a port by its name in the test, or of a physnet (`physnets/wire`).
     #[track_caller]
     pub fn state(&self, what: &str) -> Option<Value> {
-        let part = if what.contains('/') { what.to_owned() } else { format!("ports/{}", uuid(what)) };
+        let part =
+            if what.contains('/') { what.to_owned() } else { format!("ports/{}", uuid(what)) };
         let output = self.run(&format!("cat /var/lib/viaduct/state/{HOST}/{part}.json"));
         (output.status == 0).then(|| serde_json::from_str(&output.text).expect("state is JSON"))
     }
@@ -217,7 +218,11 @@ impl Bed {
             last = self.state(what).or(last);
             match last {
                 Some(state) if state["status"] == status => return state,
-                _ => assert!(Instant::now() < deadline, "{what} is not {status}: {last:?}\n{}", self.log()),
+                _ => assert!(
+                    Instant::now() < deadline,
+                    "{what} is not {status}: {last:?}\n{}",
+                    self.log()
+                ),
             }
             thread::sleep(Duration::from_millis(100));
         }

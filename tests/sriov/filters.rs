@@ -122,12 +122,17 @@ fn a_card_without_room_is_told_and_the_ports_are_refused_or_not() {
     let promiscuous = WIRES.replacen("pf0'", "pf0'\nfilters_full = 'promiscuous'", 1);
     bed.sh("cp /etc/viaduct/viaduct.toml /tmp/before.toml");
     let configuration = bed.sh("cat /etc/viaduct/viaduct.toml");
-    bed.write("/etc/viaduct/viaduct.toml", &configuration.replace("\r", "").replace(WIRES, &promiscuous));
+    bed.write(
+        "/etc/viaduct/viaduct.toml",
+        &configuration.replace("\r", "").replace(WIRES, &promiscuous),
+    );
     bed.sh("viaduct reload");
     bed.wait_status("t", "ready");
     let state = bed.wait_status("physnets/zero", "ready");
     assert_eq!(state["filters"]["promiscuous"], json!(true), "{state}");
 
     bed.put(&key("t"), &tap("n0"));
-    eventually("what is not wanted any more is removed", SOON, || filters(&bed, "pf0") == [STATION]);
+    eventually("what is not wanted any more is removed", SOON, || {
+        filters(&bed, "pf0") == [STATION]
+    });
 }

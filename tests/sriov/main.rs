@@ -5,7 +5,10 @@
 //! here tells how fast anything is.
 
 mod bed;
+mod bonds;
 #[path = "../common/mod.rs"]
 mod common;
+mod filters;
 mod machine;
+mod vfs;
 mod wire;

@@ -85,8 +85,13 @@ fn a_vf_is_set_kept_and_reset() {
     guest(&bed, "g", "0000:01:10.0", "10.0.0.1");
     bed.sh("ip netns exec g ping -c 3 -W 1 10.0.0.9 >/dev/null; true");
     let from_guest = |frame: &[u8]| frame[6..12] == [0x52, 0x54, 0, 0, 0, 1];
-    let frame = bed.wires[0].find(Duration::from_secs(5), from_guest).expect("it asks who has that");
-    assert_eq!((&frame[12..14], frame[15], frame[14] & 0x0f), (&[0x81, 0][..], 100, 0), "{frame:?}");
+    let frame =
+        bed.wires[0].find(Duration::from_secs(5), from_guest).expect("it asks who has that");
+    assert_eq!(
+        (&frame[12..14], frame[15], frame[14] & 0x0f),
+        (&[0x81, 0][..], 100, 0),
+        "{frame:?}"
+    );
 
     // Somebody else changes it, and it is put back and counted.
     bed.sh("ip link set pf0 vf 0 vlan 200 && ip link set pf0 vf 0 trust off");
@@ -98,7 +103,8 @@ fn a_vf_is_set_kept_and_reset() {
         bed.state("a").is_some_and(|state| state["vf"]["restored"] == json!(2))
     });
     let ports = bed.json("show ports");
-    let shown_port = ports.as_array().expect("a list").iter().find(|port| port["kind"] == "vf-direct");
+    let shown_port =
+        ports.as_array().expect("a list").iter().find(|port| port["kind"] == "vf-direct");
     assert_eq!(shown_port.expect("it is shown")["vf"]["restored"], json!(2));
     bed.wait_logged("somebody has set VLAN 200; it is put back to VLAN 100 with priority 3");
 
@@ -113,7 +119,10 @@ fn a_vf_is_set_kept_and_reset() {
     bed.kill();
     bed.start_again();
     let state = bed.wait_status("a", "ready");
-    assert_eq!((&state["vf"]["restored"], &state["vf"]["actual"]["vlan"]), (&json!(0), &json!(100)));
+    assert_eq!(
+        (&state["vf"]["restored"], &state["vf"]["actual"]["vlan"]),
+        (&json!(0), &json!(100))
+    );
     bed.delete(&key("a"));
     eventually("it is reset", SOON, || {
         let vf = shown(&bed, "pf0", 0);
@@ -217,15 +226,16 @@ fn a_vf_or_a_pf_that_was_made_again_is_set_again() {
     let state = bed.wait_status("a", "failed");
     let reason = state["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("PF `pf0` is not there; load its driver"), "{reason}");
-    bed.sh(
-        "echo 0000:01:00.0 >/sys/bus/pci/drivers/igb/bind && \
+    bed.sh("echo 0000:01:00.0 >/sys/bus/pci/drivers/igb/bind && \
          ip link set $(ls /sys/bus/pci/devices/0000:01:00.0/net) name pf0 && ip link set pf0 up && \
-         echo 2 >/sys/class/net/pf0/device/sriov_numvfs",
-    );
+         echo 2 >/sys/class/net/pf0/device/sriov_numvfs");
     let state = bed.wait_status("a", "ready");
     assert_eq!(state["vf"]["renewed"], json!(2));
     let vf = shown(&bed, "pf0", 1);
-    assert_eq!((&vf["mac"], &vf["vlan_list"][0]["vlan"]), (&json!("52:54:00:00:00:01"), &json!(100)));
+    assert_eq!(
+        (&vf["mac"], &vf["vlan_list"][0]["vlan"]),
+        (&json!("52:54:00:00:00:01"), &json!(100))
+    );
     assert_eq!(bed.wait_status("b", "ready")["vf"]["renewed"], json!(0), "others are left alone");
 
     // A dead wire is told: the VF's link state is that of the wire.

@@ -244,7 +244,7 @@ pub struct Physnet {
     #[schemars(length(min = 1))]
     pub cores: Vec<u32>,
     /// What to do when its NIC has VFs, and no room for filters for all addresses behind the switch.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "FiltersFull::is_default")]
     pub filters_full: FiltersFull,
 }
 
@@ -258,6 +258,12 @@ pub enum FiltersFull {
     Refuse,
     /// Have the NIC's interface take all frames, as far as that goes for those of its VFs.
     Promiscuous,
+}
+
+impl FiltersFull {
+    fn is_default(&self) -> bool {
+        *self == FiltersFull::default()
+    }
 }
 
 /// Permissions of a file, in octal as for chmod(1): `0660`.
