@@ -120,7 +120,6 @@ fn a_card_without_room_is_told_and_the_ports_are_refused_or_not() {
     assert_eq!(filters(&bed, "pf0").len() as u64, present);
 
     let promiscuous = WIRES.replacen("pf0'", "pf0'\nfilters_full = 'promiscuous'", 1);
-    bed.sh("cp /etc/viaduct/viaduct.toml /tmp/before.toml");
     let configuration = bed.sh("cat /etc/viaduct/viaduct.toml");
     bed.write(
         "/etc/viaduct/viaduct.toml",

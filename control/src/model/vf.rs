@@ -15,7 +15,6 @@ use crate::text::{Text, text_type};
 
 /// A VF that is given to a guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(inline)]
 pub struct VfDirect {
     /// The guest's address.
     pub mac: Mac,
