@@ -26,6 +26,7 @@ fn put(bed: &Bed, name: &str, network: &str, more: Value) {
 /// The switch with both ports of the guest, plugged at once.
 fn plugged(first: Value, second: Value) -> Bed {
     let bed = Bed::restore();
+    bed.sh("modprobe tun");
     bed.start(WIRES);
     for (name, physnet) in [("n0", "zero"), ("n1", "one")] {
         let network = json!({"type": "flat", "physnet": physnet});

@@ -49,6 +49,7 @@ fn a_vf_reaches_a_guest_of_the_switch_by_its_filter() {
         return;
     }
     let bed = Bed::restore();
+    bed.sh("modprobe tun");
     bed.start(WIRES);
     put_networks(&bed);
     bed.put(&key("vf"), &vf("n0", "pf0/0", "52:54:00:00:00:01"));
@@ -98,6 +99,7 @@ fn a_card_without_room_is_told_and_the_ports_are_refused_or_not() {
         return;
     }
     let bed = Bed::restore();
+    bed.sh("modprobe tun");
     bed.start(WIRES);
     put_networks(&bed);
     bed.put(&key("vf"), &vf("n0", "pf0/0", "52:54:00:00:00:01"));

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Switch;
 use crate::config::FiltersFull;
 use crate::model::{
-    Attachment, Devargs, FilterState, InterfaceName, LinkState, Mac, PhysnetName, Port, PortUuid, Segment, Status,
-    VfActual, VfDirect, VfState,
+    Attachment, Devargs, FilterState, InterfaceName, LinkState, Mac, PhysnetName, Port, PortUuid,
+    Segment, Status, VfActual, VfDirect, VfState,
 };
 use crate::nic::{FilterOrder, Overflow, VfKeeper, VfOrder, VfSettings, VfStatus, Wanted};
 

@@ -36,7 +36,14 @@ impl Host {
         let physnet = |device: &str, vlans, mtu| {
             let device = device.parse().expect("a device");
             let filters_full = Default::default();
-            Physnet { device: Some(device), bond: None, vlans, mtu, cores: Vec::new(), filters_full }
+            Physnet {
+                device: Some(device),
+                bond: None,
+                vlans,
+                mtu,
+                cores: Vec::new(),
+                filters_full,
+            }
         };
         let name = |name: &str| -> PhysnetName { name.parse().expect("a name") };
         Host {
