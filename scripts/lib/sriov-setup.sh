@@ -9,7 +9,7 @@ setup() {
     mkdir -p /dev/hugepages /etc/viaduct
     mount -t hugetlbfs hugetlbfs /dev/hugepages || return
     echo 224 >/proc/sys/vm/nr_hugepages
-    modprobe -a virtio_pci virtio_blk igb vfio_iommu_type1 vfio_pci || return
+    modprobe -a virtio_pci virtio_blk tun igb vfio_iommu_type1 vfio_pci || return
     local pf vf
     # Named by the order of their slots. igb's functions have every other number.
     for pf in 0 1 2; do

@@ -85,7 +85,7 @@ impl Bed {
         });
         let monitor = |command: &str| console::monitor(&socket("monitor"), command, RESTORE);
         until("QEMU does not take the wires", &|| {
-            monitor("info network").is_ok_and(|said| !said.contains("listening"))
+            monitor("info network").is_ok_and(|said| said.matches("type=stream,unix:").count() == 2)
         });
         let snapshot = root().join(".cache/sriov/snapshot");
         let restore = format!("migrate_incoming file:{}", snapshot.display());
