@@ -19,7 +19,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 pub use self::daemon::DaemonArguments;
 pub use self::groups::{
@@ -29,9 +29,7 @@ pub use self::groups::{
 pub use self::handover::HandoverArguments;
 pub use self::judge::{Explain, ExplainArguments, TestFrameArguments};
 pub use self::network::{NetworkAction, NetworkAdd, NetworkArguments, NetworkType};
-pub use self::ports::{
-    MirrorDirection, PortAction, PortAdd, PortArguments, PortKind, PortMirror, SocketMode,
-};
+pub use self::ports::{MirrorDirection, PortAction, PortAdd, PortArguments, PortKind, SocketMode};
 pub use self::reload::ReloadArguments;
 pub use self::run::{LogFormat, RunArguments};
 pub use self::setup::SetupArguments;

@@ -84,7 +84,7 @@ fn a_listener_gets_what_a_mirror_copies_and_nobody_loses_a_frame() {
     let answers = frame("tcp 10.0.0.2:80 > 10.0.0.1:4000 syn,ack", 2, 1);
     let spoofed = frame("tcp 10.0.0.9:4000 > 10.0.0.2:80 syn", 1, 2);
     let unwanted = frame("udp 10.0.0.2:53 > 10.0.0.1:4000", 2, 1);
-    let mut talk = |bed: &mut Bed| {
+    let talk = |bed: &mut Bed| {
         for (from, sent) in [(1, &asks), (1, &spoofed), (2, &answers), (2, &unwanted)] {
             Bed::sends(if from == 1 { &mut bed.web } else { &mut bed.db }, sent);
         }
@@ -100,11 +100,11 @@ fn a_listener_gets_what_a_mirror_copies_and_nobody_loses_a_frame() {
     assert_eq!(talk(&mut bed), [asks.clone(), spoofed.clone(), answers.clone()]);
 
     bed.mirror(&["web", "--to", "ids", "--direction", "ingress"], |it| it["egress"] == false);
-    assert_eq!(talk(&mut bed), [answers.clone()]);
+    assert_eq!(talk(&mut bed), std::slice::from_ref(&answers));
 
     let filter = "src host 10.0.0.9";
     bed.mirror(&["web", "--to", "ids", "--filter", filter], |it| it["filter"] == filter);
-    assert_eq!(talk(&mut bed), [spoofed.clone()]);
+    assert_eq!(talk(&mut bed), std::slice::from_ref(&spoofed));
 
     let table = bed.switch.viaduct(&["show", "mirrors"]).success();
     let row: Vec<_> = table.lines().nth(1).expect("a row").split_whitespace().collect();

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener as Waiting;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vhost::message::{Reply, Request, VringAddresses, VringDescriptor, VringState};
+use vhost::socket::SocketError;
 use vhost::{Burst, Received, RegionSpec};
 
 /// VERSION_1, MRG_RXBUF and, for the front-end, PROTOCOL_FEATURES.
