@@ -84,6 +84,11 @@ fn a_vf_reaches_a_guest_of_the_switch_by_its_filter() {
     bed.sh(&format!("bridge fdb del {STATION} dev pf0 self"));
     eventually("it is put back", SOON, || filters(&bed, "pf0") == [STATION]);
 
+    // It stays while the switch is away, and is known to the next one as its own.
+    bed.stop();
+    assert_eq!(filters(&bed, "pf0"), [STATION]);
+    bed.start_again();
+
     // It moves with the port, and goes with it.
     bed.put(&key("t"), &tap("n1"));
     eventually("it moves", SOON, || {
