@@ -6,9 +6,8 @@
 //! compile desired state, made into the tables of the workers: pure
 //! crew    the workers' threads                          guest   a guest's vhost-user socket
 //! learned addresses that are kept over a restart     handover how guests go to the next process
-//! nic     PFs and VFs by the kernel
 //! balance which worker should poll which queue: pure    cores   lists of CPUs
-//! budget  how many buffers each device may hold
+//! budget  how many buffers each device may hold         nic     PFs and VFs by the kernel
 //! config  what the machine is: one TOML file            key     where each object stands
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`

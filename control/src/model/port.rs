@@ -168,6 +168,10 @@ impl Port {
             _ => {}
         }
         let mirror = fields.object("mirror", "a mirror", Mirror::read);
+        if mirror.is_some() && matches!(attachment, Some(Attachment::VfDirect(_))) {
+            let what = "the switch sees no frames of a VF that is given to a guest";
+            fields.fault("mirror", what, "remove the field, or make the port `vhost-user`");
+        }
         fields.finish();
         Some(Port {
             name,

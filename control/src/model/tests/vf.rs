@@ -71,6 +71,12 @@ fn what_a_nic_cannot_do_is_refused_in_words() {
             "cores: no worker polls a VF that is given to a guest; remove the field".to_owned(),
         ),
         (
+            json!({"mirror": {"to": PORT2}}),
+            "mirror: the switch sees no frames of a VF that is given to a guest; remove the field, or \
+             make the port `vhost-user`"
+                .to_owned(),
+        ),
+        (
             json!({"vf": "ens1f0"}),
             "vf: `ens1f0` is not a VF; write the interface of its PF and its number, such as ens1f0/3, \
              or its PCI address, such as 0000:01:10.2"
