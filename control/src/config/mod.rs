@@ -245,6 +245,7 @@ pub struct Physnet {
     pub cores: Vec<u32>,
     /// What to do when its NIC has VFs, and no room for filters for all addresses behind the switch.
     #[serde(default, skip_serializing_if = "FiltersFull::is_default")]
+    #[schemars(extend("default" = FiltersFull::default()))]
     pub filters_full: FiltersFull,
 }
 

@@ -386,7 +386,7 @@ fn the_documented_examples_are_good() {
         };
         assert_eq!(read, Ok(()), "{example}");
     }
-    assert_eq!(blocks("json").count(), 9);
+    assert_eq!(blocks("json").count(), 10);
 }
 
 #[test]
