@@ -55,6 +55,9 @@ setup() {
     done
 }
 
+# A guest of another kind brings its own.
+[[ ! -e /etc/guest-setup ]] || source /etc/guest-setup
+
 if [[ $shell == program ]]; then
     stty -echo -onlcr </dev/ttyS0
 fi

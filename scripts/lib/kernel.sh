@@ -1,12 +1,14 @@
-# Shell functions that get Debian's cloud kernel for test guests, without installing it.
-# To be sourced after common.sh; it runs nothing by itself. What they use is in $kernel_packages.
+# Shell functions that get Debian's kernel for test guests, without installing it: the cloud flavour,
+# or the one in $kernel_flavour. To be sourced after common.sh; it runs nothing by itself. What they
+# use is in $kernel_packages.
 
 kernel_packages=(cpio kmod lz4 xz-utils zstd)
+kernel_flavour=${kernel_flavour:-cloud-amd64}
 
 # kernel_package: the package with the kernel itself. The meta package depends on it by name;
 # the name carries the ABI number, which changes with every security update.
 kernel_package() {
-    apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+    apt-cache depends "linux-image-$kernel_flavour" 2>/dev/null |
         sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1
 }
 
@@ -19,7 +21,7 @@ kernel_fetch() {
         apt_update
         package=$(kernel_package)
     fi
-    [[ -n $package ]] || fail "apt knows no linux-image-cloud-amd64: add Debian's main component"
+    [[ -n $package ]] || fail "apt knows no linux-image-$kernel_flavour: add Debian's main component"
     say "fetching $package"
     if ! kernel_download "$1" "$package"; then
         # Package lists of some weeks ago name a version that the mirror has no more.
