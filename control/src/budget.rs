@@ -136,7 +136,7 @@ impl Budget {
         });
         let ports = desired.ports.iter().filter_map(|(uuid, port)| {
             let holding = match &port.attachment {
-                Attachment::VhostUser { .. } => return None,
+                Attachment::VhostUser { .. } | Attachment::VfDirect(_) => return None,
                 Attachment::Ethdev { device, .. } => Holding::expected(device, workers),
                 Attachment::Tap { .. } => {
                     Holding { receive: crate::wire::TAP_DESCRIPTORS.into(), transmit: 0 }

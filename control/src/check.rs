@@ -143,7 +143,9 @@ mod tests {
             said(directory, &check(directory, None)),
             [
                 odd.to_owned(),
-                format!("{g}: kind: is missing; write `vhost-user`, `ethdev` or `tap`"),
+                format!(
+                    "{g}: kind: is missing; write `vhost-user`, `ethdev`, `tap` or `vf-direct`"
+                ),
                 format!(
                     "{g}: network: is missing; write the UUID of the network that the port is on"
                 ),

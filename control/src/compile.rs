@@ -1,6 +1,6 @@
 //! Desired state and what is attached, made into the tables that workers switch by. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dataplane::fdb::Hash;
@@ -19,13 +19,15 @@ pub(crate) struct Attached {
     pub(crate) ports: BTreeMap<PortUuid, PortId>,
     /// The physnets whose device is open.
     pub(crate) uplinks: BTreeMap<PhysnetName, PortId>,
+    /// The ports that pass nothing, since VFs beside the switch would not reach them.
+    pub(crate) shut: BTreeSet<PortUuid>,
 }
 
 /// The networks that this host needs a domain for: those with a port here. A domain is made with
 /// its first port and goes with its last.
 pub(crate) fn used_networks(desired: &Desired) -> impl Iterator<Item = (NetworkUuid, &Network)> {
-    let used: std::collections::BTreeSet<_> =
-        desired.ports.values().map(|port| port.network).collect();
+    let used: BTreeSet<_> =
+        desired.ports.values().filter(|port| port.is_switched()).map(|port| port.network).collect();
     used.into_iter().filter_map(|uuid| Some((uuid, desired.networks.get(&uuid)?)))
 }
 
@@ -60,12 +62,13 @@ pub(crate) fn compile(
         };
         let addresses: Vec<_> = port.mac().map(|mac| Mac::new(mac.octets())).into_iter().collect();
         // A port of which it is not known what may pass is closed, whatever else is known of it.
+        let shut = attached.shut.contains(uuid);
         let (open, policy) = match filters.port(*uuid) {
             Some(PortFilter::Open) => (true, None),
             Some(PortFilter::Filtered(policy)) => (true, Some(Arc::clone(policy))),
             Some(PortFilter::Closed(_)) | None => (false, None),
         };
-        builder.access(id, port.admin_up && open, domain, &addresses, policy);
+        builder.access(id, port.admin_up && open && !shut, domain, &addresses, policy);
     }
     builder.build(hash)
 }

@@ -7,7 +7,7 @@
 //! crew    the workers' threads                          guest   a guest's vhost-user socket
 //! learned addresses that are kept over a restart     handover how guests go to the next process
 //! balance which worker should poll which queue: pure    cores   lists of CPUs
-//! budget  how many buffers each device may hold
+//! budget  how many buffers each device may hold         nic     PFs and VFs by the kernel
 //! config  what the machine is: one TOML file            key     where each object stands
 //! store   where desired state is read and actual        model   the objects, their grammar, and who
 //!         state is written: a directory of files                may be in force: `Desired`
@@ -45,6 +45,8 @@ pub mod key;
 mod learned;
 mod metrics;
 pub mod model;
+mod netlink;
+mod nic;
 pub mod nics;
 mod notify;
 mod numbers;

@@ -15,6 +15,7 @@ mod run;
 mod setup;
 mod store;
 mod top;
+mod vf;
 mod watch;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub use self::run::{LogFormat, RunArguments};
 pub use self::setup::SetupArguments;
 pub use self::store::{AcceptArguments, StoreAction, StoreCommand};
 pub use self::top::TopArguments;
+pub use self::vf::{LinkState, VfArguments};
 pub use self::watch::{CaptureArguments, TraceArguments};
 
 /// What the options are headed by that most people need not give.

@@ -8,8 +8,8 @@ use std::io::Write;
 use control::edit::{EditError, add_network, add_port, change_port, delete_network, delete_port};
 use control::key::Key;
 use control::model::{
-    Attachment, Direction, Mac, Mirror, Network, NetworkUuid, Port, PortUuid, Segment, SocketMode,
-    TapBridge,
+    Attachment, Direction, LinkState, Mac, Mirror, Network, NetworkUuid, Port, PortUuid, Segment,
+    SocketMode, TapBridge, VfDirect,
 };
 
 use super::arguments::{
@@ -57,7 +57,11 @@ pub fn port(
             let uuid = add.uuid.unwrap_or_else(PortUuid::random);
             let attachment = attachment(add, uuid)?;
             let mac = match &attachment {
-                Attachment::VhostUser { mac, .. } if add.mac.is_none() => Some(*mac),
+                Attachment::VhostUser { mac, .. } | Attachment::VfDirect(VfDirect { mac, .. })
+                    if add.mac.is_none() =>
+                {
+                    Some(*mac)
+                }
                 _ => None,
             };
             let added = block_on(async {
@@ -174,6 +178,25 @@ fn attachment(add: &PortAdd, uuid: PortUuid) -> Result<Attachment, Failure> {
             let bridge = bridge.map(|(name, member)| TapBridge { name, member });
             Ok(Attachment::Tap { mac: add.mac, interface, bridge })
         }
+        PortKind::VfDirect => {
+            let Some(vf) = add.vf.vf.clone() else {
+                return wrong("a VF is given to a guest by its name, such as --vf ens1f0/3");
+            };
+            let link_state = match add.vf.link_state {
+                None | Some(arguments::LinkState::Auto) => LinkState::Auto,
+                Some(arguments::LinkState::Enable) => LinkState::Enable,
+                Some(arguments::LinkState::Disable) => LinkState::Disable,
+            };
+            Ok(Attachment::VfDirect(VfDirect {
+                mac: add.mac.unwrap_or_else(|| Mac::for_port(uuid)),
+                vf,
+                qos: add.vf.qos.unwrap_or(0),
+                spoofchk: !add.vf.no_spoofchk,
+                trust: add.vf.trust,
+                link_state,
+                max_rate_mbps: add.vf.max_rate,
+            }))
+        }
     }
 }
 
@@ -186,6 +209,12 @@ fn refuse_foreign(add: &PortAdd) -> Result<(), Failure> {
         ("--device", PortKind::Ethdev, add.device.is_some()),
         ("--interface", PortKind::Tap, add.interface.is_some()),
         ("--bridge", PortKind::Tap, add.bridge.is_some()),
+        ("--vf", PortKind::VfDirect, add.vf.vf.is_some()),
+        ("--qos", PortKind::VfDirect, add.vf.qos.is_some()),
+        ("--no-spoofchk", PortKind::VfDirect, add.vf.no_spoofchk),
+        ("--trust", PortKind::VfDirect, add.vf.trust),
+        ("--link-state", PortKind::VfDirect, add.vf.link_state.is_some()),
+        ("--max-rate", PortKind::VfDirect, add.vf.max_rate.is_some()),
     ];
     match options.into_iter().find(|(_, kind, given)| *given && *kind != add.kind) {
         Some((option, kind, _)) => {
@@ -193,6 +222,7 @@ fn refuse_foreign(add: &PortAdd) -> Result<(), Failure> {
                 PortKind::VhostUser => "vhost-user",
                 PortKind::Ethdev => "ethdev",
                 PortKind::Tap => "tap",
+                PortKind::VfDirect => "vf-direct",
             };
             Err(Failure::Wrong(format!("{option} belongs to --kind {kind}; leave it out")))
         }

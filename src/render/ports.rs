@@ -57,13 +57,14 @@ pub fn ports(views: &[PortView], wide: bool) -> String {
         if wide {
             let socket = view.socket.as_ref().map(|socket| socket.display().to_string());
             let interface = view.interface.as_ref().map(ToString::to_string);
+            let vf = view.vf.as_ref().map(|vf| vf.name.to_string());
             cells.extend([
                 count(view.flooded_frames),
                 count(view.software_checksums),
                 count(view.software_segments),
                 bytes(view.received_bytes),
                 bytes(view.sent_bytes),
-                socket.or(view.device.clone()).or(interface).unwrap_or_default(),
+                socket.or(view.device.clone()).or(interface).or(vf).unwrap_or_default(),
             ]);
         }
         cells.push(view.reason.clone().unwrap_or_default());
@@ -116,6 +117,7 @@ fn kind(kind: PortKind) -> &'static str {
         PortKind::VhostUser => "vhost-user",
         PortKind::Ethdev => "ethdev",
         PortKind::Tap => "tap",
+        PortKind::VfDirect => "vf-direct",
         PortKind::Uplink => "uplink",
         PortKind::Unknown => "",
     }

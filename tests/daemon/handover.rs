@@ -91,7 +91,7 @@ fn what_is_refused_leaves_the_former_process_running() {
     refused(&mut switch, "workers.cors", "[0]", None, "cors");
     refused(&mut switch, "host", "'elsewhere'", Some("'here'"), "needs a restart");
     let store = format!("'{}'", switch.folder().join("store").display());
-    let gone = "the store's directory is not there";
+    let gone = "the directory `/nowhere/at/all` is not there";
     refused(&mut switch, "store.directory", "'/nowhere/at/all'", Some(&store), gone);
 
     // Nothing of it has harmed: now it can be done, and a dry run does not.

@@ -125,11 +125,14 @@ fn a_listener_that_is_full_or_away_takes_nothing_from_anybody() {
         Bed::sends(&mut bed.web, &sent);
         bed.db.receives(|frame| frame == sent);
     }
-    let full = |switch: &Daemon| {
-        let drops = switch.show_port("drops", "ids");
-        drops["reason"] == "ring-full" && drops["frames"].as_u64() > Some(0)
-    };
-    assert!(full(&bed.switch), "{}", bed.switch.show_port("drops", "ids"));
+    let drops = bed.switch.show("drops");
+    let drops = drops.as_array().expect("a list");
+    assert_eq!(drops.len(), 1, "nobody else loses any: {drops:#?}");
+    assert_eq!(
+        (&drops[0]["port"]["name"], &drops[0]["reason"]),
+        (&json!("ids"), &json!("ring-full"))
+    );
+    assert!(drops[0]["frames"].as_u64() > Some(0), "{drops:#?}");
 
     // A port that goes takes its part of the mirror along, which says so and comes back by itself.
     bed.switch.delete(&port_key("ids"));

@@ -100,9 +100,11 @@ fn a_guest_that_is_not_there_yet_is_waited_for() {
     let mut switch = Daemon::builder().start();
     switch.local_network("n");
     switch.guest_port("p", "n", "52:54:00:00:00:01");
-    let state = switch.wait_status("p", "waiting");
-    let reason = state["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains(&switch.socket("p").display().to_string()), "{state:#}");
+    let path = switch.socket("p").display().to_string();
+    eventually("what is waited for is told", SOON, || {
+        let state = switch.wait_status("p", "waiting");
+        state["reason"].as_str().is_some_and(|reason| reason.contains(&path))
+    });
     let guest = SilentGuest::start(&switch, "p");
     switch.wait_ready("p");
 

@@ -115,6 +115,12 @@ impl Bed {
         console::run(&self.path("console"), command, timeout)
     }
 
+    /// Gives QEMU's monitor a command (`set_link wire0 off`), and returns its answer.
+    #[track_caller]
+    pub fn monitor(&self, command: &str) -> String {
+        console::monitor(&self.path("monitor"), command, SOON).expect("QEMU answers")
+    }
+
     /// Writes a file in the machine, whole.
     #[track_caller]
     pub fn write(&self, path: &str, text: &str) {
@@ -191,6 +197,12 @@ impl Bed {
     #[track_caller]
     pub fn put(&self, key: &str, value: &Value) {
         self.write(&format!("/var/lib/viaduct/{key}.json"), &value.to_string());
+    }
+
+    /// Deletes an object from the store.
+    #[track_caller]
+    pub fn delete(&self, key: &str) {
+        self.sh(&format!("rm /var/lib/viaduct/{key}.json"));
     }
 
     /// What a command of the program prints as JSON: `show ports --json`.

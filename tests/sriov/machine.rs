@@ -24,9 +24,7 @@ fn it_is_as_its_script_says() {
     assert!(said.contains("vf 1") && said.contains("52:54:00:aa:01:01"), "{said}");
     assert_eq!(bed.sh("cat /proc/sys/vm/nr_hugepages").trim(), "224");
     let group = |address: &str| {
-        // On a terminal, several stand in a line.
-        let list = bed.sh(&format!("ls /sys/bus/pci/devices/{address}/iommu_group/devices"));
-        list.split_whitespace().count()
+        bed.sh(&format!("ls -1 /sys/bus/pci/devices/{address}/iommu_group/devices")).lines().count()
     };
     assert_eq!(group("0000:01:10.0"), 1, "virtual functions are alone in their groups");
     bed.sh("echo 1 >/sys/class/net/pf2/device/sriov_numvfs");

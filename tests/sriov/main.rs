@@ -5,8 +5,11 @@
 //! here tells how fast anything is.
 
 mod bed;
+mod bonds;
 #[path = "../common/mod.rs"]
 mod common;
+mod filters;
 mod machine;
 mod uplink;
+mod vfs;
 mod wire;

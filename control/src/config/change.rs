@@ -85,6 +85,7 @@ fn merge(running: &Config, read: &Config) -> Config {
                 if physnet.devices() == read.devices() && physnet.bond.is_some() {
                     physnet.bond = read.bond.clone();
                 }
+                physnet.filters_full = read.filters_full;
             }
             // Its device is opened as one is at the start; its buffers are there already.
             None if fits(read.mtu, running) && !taken(read, running) => {

@@ -243,6 +243,28 @@ pub struct Physnet {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub cores: Vec<u32>,
+    /// What to do when its NIC has VFs, and no room for filters for all addresses behind the switch.
+    #[serde(default, skip_serializing_if = "FiltersFull::is_default")]
+    #[schemars(extend("default" = FiltersFull::default()))]
+    pub filters_full: FiltersFull,
+}
+
+/// What to do about addresses behind the switch for which a NIC has no room: without a filter, VFs
+/// beside the switch do not reach them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FiltersFull {
+    /// Refuse their ports.
+    #[default]
+    Refuse,
+    /// Have the NIC's interface take all frames, as far as that goes for those of its VFs.
+    Promiscuous,
+}
+
+impl FiltersFull {
+    fn is_default(&self) -> bool {
+        *self == FiltersFull::default()
+    }
 }
 
 /// Permissions of a file, in octal as for chmod(1): `0660`.

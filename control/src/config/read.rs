@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::{
-    Acl, BondConfig, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, Idle, Physnet, Vhost, Workers,
-    bond, log, metrics, store,
+    Acl, BondConfig, Config, ConfigErrors, ControlSocket, Dpdk, Fdb, FiltersFull, Idle, Physnet,
+    Vhost, Workers, bond, log, metrics, store,
 };
 use crate::cores;
 use crate::fields::{Fields, shown};
@@ -229,9 +229,11 @@ fn read_physnet(mut fields: Fields<'_>) -> Option<Physnet> {
     let vlans = vlans.map_or_else(VlanRanges::all, VlanRanges::new);
     let mtu = fields.number("mtu", 68..=9216).unwrap_or(super::default_mtu());
     let cores = cores::read(&mut fields).unwrap_or_default();
+    let answers = [("refuse", FiltersFull::Refuse), ("promiscuous", FiltersFull::Promiscuous)];
+    let filters_full = fields.choice("filters_full", &answers).unwrap_or_default();
     fields.finish();
     let known = device.is_some() || bond.is_some();
-    known.then_some(Physnet { device, bond, vlans, mtu, cores })
+    known.then_some(Physnet { device, bond, vlans, mtu, cores, filters_full })
 }
 
 impl Dpdk {

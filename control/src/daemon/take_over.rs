@@ -150,7 +150,7 @@ impl Prepared {
 
     /// Goes on where the other process has stopped.
     async fn go(self, origin: Origin, mut channel: Channel, rings: &Rings, since: u64) -> Daemon {
-        let Prepared { store, hold, news, mut switch, server, metrics, from } = self;
+        let Prepared { store, hold, news, mut switch, mut server, mut metrics, from } = self;
         let guests = switch.begin(rings).await;
         let rate = u128::from(switch.cycles_per_second().max(1));
         let pause_us = u128::from(cycles().saturating_sub(since)) * 1_000_000 / rate;
@@ -164,6 +164,9 @@ impl Prepared {
             _ => tracing::warn!("the former process does not say that it has closed its devices"),
         }
         switch.open_devices().await;
+        // What stood here up to this point was the former process's to remove.
+        server.own();
+        metrics.iter_mut().for_each(Metrics::own);
         server.accept(true);
         let notify = Notify::begin(switch.hearts());
         // The claim is the former process's until its end, which closes the channel.

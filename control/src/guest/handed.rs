@@ -169,6 +169,13 @@ impl GuestHandle {
         }
     }
 
+    /// Our socket's file is this process's from now on.
+    pub(crate) fn own(&self) {
+        if let Some(listener) = self.shared.listener.lock().as_mut() {
+            listener.own();
+        }
+    }
+
     /// Leaves our socket where it is: another process has it.
     pub(crate) fn leave(&self) {
         if let Some(listener) = self.shared.listener.lock().as_mut() {

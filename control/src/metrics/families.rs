@@ -7,6 +7,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use super::page::{Labels, Page};
+use crate::model::VfState;
 use crate::show::view::{
     AclView, BondView, ConfigView, DomainView, DropView, FdbStatisticsView, MemoryView, PortKind,
     PortRef, PortView, ReloadOutcome, Side, SourceView, StoreView, Summary, VhostState, VhostView,
@@ -241,6 +242,40 @@ impl Figures {
             "port_learned_addresses",
             "Addresses that are learned behind the port now.",
             self.ports.iter().map(|view| (port(&view.port), f64::from(view.learned))),
+        )?;
+        self.nics(page)
+    }
+
+    fn nics(&self, page: &mut Page<'_>) -> fmt::Result {
+        let vfs = |value: fn(&VfState) -> u64| {
+            self.ports
+                .iter()
+                .filter_map(move |view| Some((port(&view.port), value(view.vf.as_ref()?))))
+        };
+        page.counters(
+            "vf_restored_settings",
+            "Settings of the port's VF that somebody else changed, and that were put back.",
+            vfs(|vf| vf.restored),
+        )?;
+        page.counters(
+            "vf_renewals",
+            "Times that the port's VF was set again since it, or its PF, had been made anew.",
+            vfs(|vf| vf.renewed),
+        )?;
+        page.gauges(
+            "nic_filters",
+            "Addresses behind the switch that VFs of an uplink's NIC are to reach: those that the NIC \
+             has a unicast filter for (present), and those for which it has no room (refused).",
+            self.ports.iter().flat_map(|view| {
+                let filters = view.filters.iter();
+                filters.flat_map(|filters| {
+                    let counts =
+                        [("present", filters.present), ("refused", filters.refused.len() as u32)];
+                    counts.map(|(state, count)| {
+                        (with(port(&view.port), "state", state), f64::from(count))
+                    })
+                })
+            }),
         )
     }
 

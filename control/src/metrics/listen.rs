@@ -26,10 +26,15 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// That of a socket which another process has made.
-    pub(super) fn found(path: &Path) -> Self {
-        let found = fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
-        Self { path: path.to_owned(), identity: found }
+    /// That of a socket which another process has made, and has until [`own`](Self::own).
+    pub(super) fn of_another(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: None }
+    }
+
+    /// Has the file be removed when this is dropped.
+    pub(super) fn own(&mut self) {
+        let found = fs::symlink_metadata(&self.path).ok();
+        self.identity = found.map(|found| (found.dev(), found.ino()));
     }
 
     /// Leaves the file where it is.

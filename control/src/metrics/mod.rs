@@ -70,7 +70,8 @@ impl Metrics {
         })
     }
 
-    /// Goes on with a socket that another process listens on.
+    /// Goes on with a socket that another process listens on, whose file is that process's until
+    /// [`own`](Self::own).
     pub(crate) fn adopt(listen: &Listen, socket: OwnedFd) -> io::Result<Metrics> {
         Ok(match listen {
             Listen::Address(_) => {
@@ -81,7 +82,7 @@ impl Metrics {
             Listen::Unix(path) => {
                 let listener = std::os::unix::net::UnixListener::from(socket);
                 listener.set_nonblocking(true)?;
-                let file = listen::SocketFile::found(path);
+                let file = listen::SocketFile::of_another(path);
                 Self::on_unix(UnixListener::from_std(listener)?, file)
             }
         })
@@ -104,6 +105,11 @@ impl Metrics {
     /// Another descriptor of the socket, for a process that goes on with it.
     pub(crate) fn descriptor(&self) -> Option<OwnedFd> {
         self.socket.as_ref()?.try_clone().ok()
+    }
+
+    /// Has the socket's file, if it has one, be this process's.
+    pub(crate) fn own(&mut self) {
+        self.file.iter_mut().for_each(listen::SocketFile::own);
     }
 
     /// Leaves the socket to another process.

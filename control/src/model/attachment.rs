@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Devargs, InterfaceName, Mac, Port};
+use super::{Devargs, InterfaceName, Mac, Port, VfDirect};
 use crate::fields::Fields;
 use crate::problem::{Misfit, quoted};
 use crate::text::{Text, text_type};
@@ -51,6 +51,9 @@ pub enum Attachment {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bridge: Option<TapBridge>,
     },
+    /// A VF that is given to a guest by PCI passthrough. Its frames never see the switch, which sets
+    /// what the NIC does for it, and keeps it set.
+    VfDirect(VfDirect),
 }
 
 /// A Linux bridge between a port's tap interface and another interface of this host.
@@ -81,6 +84,7 @@ impl Attachment {
             Attachment::VhostUser { .. } => "vhost-user",
             Attachment::Ethdev { .. } => "ethdev",
             Attachment::Tap { .. } => "tap",
+            Attachment::VfDirect(_) => "vf-direct",
         }
     }
 
@@ -88,6 +92,7 @@ impl Attachment {
         match self {
             Attachment::VhostUser { mac, .. } => Some(*mac),
             Attachment::Ethdev { mac, .. } | Attachment::Tap { mac, .. } => *mac,
+            Attachment::VfDirect(vf) => Some(vf.mac),
         }
     }
 
@@ -103,9 +108,13 @@ impl Attachment {
     }
 
     /// Whether a port has port security if nothing is said. Behind a tap interface are services of
-    /// whoever owns the switch, which answer for addresses that are not their own.
+    /// whoever owns the switch, which answer for addresses that are not their own; what a NIC does for
+    /// a VF is less than port security, and has names of its own.
     pub(super) fn is_secured_by_default(&self) -> bool {
-        !matches!(self, Attachment::Tap { .. }) && self.mac().is_some()
+        match self {
+            Attachment::VhostUser { .. } | Attachment::Ethdev { .. } => self.mac().is_some(),
+            Attachment::Tap { .. } | Attachment::VfDirect(_) => false,
+        }
     }
 
     pub(super) fn read(fields: &mut Fields<'_>) -> Option<Attachment> {
@@ -114,12 +123,19 @@ impl Attachment {
             VhostUser,
             Ethdev,
             Tap,
+            VfDirect,
         }
-        fields.require("kind", "write `vhost-user`, `ethdev` or `tap`");
-        let kinds = [("vhost-user", Kind::VhostUser), ("ethdev", Kind::Ethdev), ("tap", Kind::Tap)];
+        fields.require("kind", "write `vhost-user`, `ethdev`, `tap` or `vf-direct`");
+        let kinds = [
+            ("vhost-user", Kind::VhostUser),
+            ("ethdev", Kind::Ethdev),
+            ("tap", Kind::Tap),
+            ("vf-direct", Kind::VfDirect),
+        ];
         let Some(kind) = fields.choice("kind", &kinds) else {
             // Which fields belong here is not known; the kind's own fault is enough.
             fields.pass_over(&["mac", "socket", "mode", "queues", "device", "interface", "bridge"]);
+            fields.pass_over(&VfDirect::FIELDS);
             return None;
         };
         match kind {
@@ -149,6 +165,7 @@ impl Attachment {
                 let attachment = Attachment::Tap { mac, interface: interface?, bridge };
                 attachment.distinct(fields)
             }
+            Kind::VfDirect => VfDirect::read(fields).map(Attachment::VfDirect),
         }
     }
 

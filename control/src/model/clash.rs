@@ -1,6 +1,6 @@
 //! What an object needs that only one object can have, or that this host may not have at all.
 //!
-//! A network claims its VLAN on its physnet, a port its socket, its device, its interfaces and its
+//! A network claims its VLAN on its physnet, a port its socket, its device, its VF, its interfaces and its
 //! address on its network. The order in which claims are made is `desired.rs`'s; here is only what is claimed and
 //! what is said to who comes second.
 
@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use super::desired::{RawValue, Site};
 use super::{
-    Attachment, InterfaceName, Mac, Network, NetworkUuid, PhysnetName, Port, PortUuid, Segment, Vid,
+    Attachment, InterfaceName, Mac, Network, NetworkUuid, PhysnetName, Port, PortUuid, Segment,
+    VfDirect, VfName, Vid,
 };
 use crate::cores;
 use crate::key::Key;
@@ -145,7 +146,7 @@ impl Claims for NetworkClaims<'_> {
     }
 }
 
-/// The sockets, devices, interfaces and addresses that ports have claimed.
+/// The sockets, devices, VFs, interfaces and addresses that ports have claimed.
 pub(super) struct PortClaims<'a> {
     site: Site<'a>,
     /// The networks in force.
@@ -154,6 +155,7 @@ pub(super) struct PortClaims<'a> {
     raw: &'a BTreeMap<Key, RawValue>,
     sockets: BTreeMap<PathBuf, PortUuid>,
     devices: BTreeMap<String, PortUuid>,
+    vfs: BTreeMap<VfName, PortUuid>,
     interfaces: BTreeMap<InterfaceName, PortUuid>,
     addresses: BTreeMap<(NetworkUuid, Mac), PortUuid>,
 }
@@ -170,6 +172,7 @@ impl<'a> PortClaims<'a> {
             raw,
             sockets: BTreeMap::new(),
             devices: BTreeMap::new(),
+            vfs: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             addresses: BTreeMap::new(),
         }
@@ -238,6 +241,37 @@ impl<'a> PortClaims<'a> {
 }
 
 impl PortClaims<'_> {
+    /// What stands against giving a VF away. Whether two names are of one VF, only the kernel knows.
+    fn vf_faults(&self, network: NetworkUuid, vf: &VfDirect) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        match self.networks.get(&network).map(|network| &network.segment) {
+            Some(Segment::Local) => faults.push(Fault::new(
+                "network",
+                "a VF reaches the wire and nothing else of this host, and the network has no physnet",
+                "choose a network of type `vlan` or `flat`, or make the port `vhost-user`",
+            )),
+            Some(Segment::Flat { .. }) if vf.qos != 0 => faults.push(Fault::new(
+                "qos",
+                "frames of a network without a VLAN have no priority in them",
+                "remove the field, or choose a network of type `vlan`",
+            )),
+            _ => {}
+        }
+        if let VfName::Pci(address) = &vf.vf
+            && let Some(fault) = self.device_fault(address.as_str())
+        {
+            faults.push(Fault { field: "vf".to_owned(), ..fault });
+        }
+        if let Some(&holder) = self.vfs.get(&vf.vf) {
+            faults.push(Fault::new(
+                "vf",
+                format!("`{}` is the VF of {}, which stays in force", vf.vf, self.key(holder)),
+                "choose another VF, or delete one of the two ports",
+            ));
+        }
+        faults
+    }
+
     fn interface_faults(&self, attachment: &Attachment) -> impl Iterator<Item = Fault> {
         attachment.interfaces().filter_map(|(field, interface)| {
             let holder = self.key(*self.interfaces.get(interface)?);
@@ -263,6 +297,7 @@ impl Claims for PortClaims<'_> {
             }
             Attachment::Ethdev { device, .. } => faults.extend(self.device_fault(&device.device())),
             Attachment::Tap { .. } => {}
+            Attachment::VfDirect(vf) => faults.extend(self.vf_faults(port.network, vf)),
         }
         faults.extend(self.interface_faults(&port.attachment));
         for (index, core) in cores::strangers(&port.cores, self.site.cores) {
@@ -294,6 +329,9 @@ impl Claims for PortClaims<'_> {
         }
         if let Attachment::Ethdev { device, .. } = &port.attachment {
             self.devices.insert(device.device(), id);
+        }
+        if let Attachment::VfDirect(vf) = &port.attachment {
+            self.vfs.insert(vf.vf.clone(), id);
         }
         for (_, interface) in port.attachment.interfaces() {
             self.interfaces.insert(interface.clone(), id);

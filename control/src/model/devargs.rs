@@ -172,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn devices_on_an_interface_of_the_kernel_name_it() {
+        for (text, interface) in [
+            ("net_af_packet0,iface=ens1f0,qpairs=2", Some("ens1f0")),
+            ("net_af_xdp0,start_queue=0,iface=ens1f0", Some("ens1f0")),
+            ("net_tap0,iface=ens1f0", None),
+            ("0000:01:10.0", None),
+        ] {
+            let found = text.parse::<Devargs>().expect(text).kernel_interface();
+            assert_eq!(found.as_ref().map(InterfaceName::as_str), interface);
+        }
+    }
+
+    #[test]
     fn what_is_no_device_is_refused() {
         let long = "x".repeat(64);
         let bad = ["", ",iface=x", "net_tap0,", "net tap0", "-l", "net_tap0,a b", "a\nb", &long];

@@ -24,6 +24,7 @@ mod rule_text;
 mod state;
 #[cfg(test)]
 mod tests;
+mod vf;
 mod vlan;
 mod waits;
 
@@ -45,6 +46,7 @@ pub use protocol::{PortRange, Protocol};
 pub use rule::{Action, Direction, Ethertype, Remote, Rule};
 pub use rule_text::GroupNames;
 pub(crate) use state::json;
-pub use state::{ActualState, AliveState, PhysnetState, PortState, Status};
+pub use state::{ActualState, AliveState, FilterState, PhysnetState, PortState, Status};
+pub use vf::{LinkState, PciAddress, VfActual, VfDirect, VfName, VfState};
 pub(crate) use vlan::{RANGE_REMEDY, parse_range};
 pub use vlan::{Vid, VlanRanges};

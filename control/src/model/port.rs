@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Attachment, Mac, Mirror, Name, NetworkUuid, Prefix, SecurityGroupUuid, StationAddress,
+    Attachment, Mac, Mirror, Name, NetworkUuid, Prefix, SecurityGroupUuid, StationAddress, VfDirect,
 };
 use crate::cores;
 use crate::fields::Fields;
@@ -105,11 +105,16 @@ impl Port {
         self.attachment.mac()
     }
 
+    /// Whether its frames pass the switch. Those of a VF that is given to a guest do not.
+    pub fn is_switched(&self) -> bool {
+        !matches!(self.attachment, Attachment::VfDirect(_))
+    }
+
     /// Where the port's socket is, if it has one; relative names are under `directory`.
     pub fn socket_path(&self, directory: &Path) -> Option<PathBuf> {
         match &self.attachment {
             Attachment::VhostUser { socket, .. } => Some(socket.path(directory)),
-            Attachment::Ethdev { .. } | Attachment::Tap { .. } => None,
+            Attachment::Ethdev { .. } | Attachment::Tap { .. } | Attachment::VfDirect(_) => None,
         }
     }
 
@@ -141,14 +146,32 @@ impl Port {
         let groups =
             fields.list("security_groups", |fields, name, value| fields.text_from(name, value));
         let security_groups = few(&mut fields, "security_groups", "groups", most, groups);
-        if port_security == Some(false) && !security_groups.is_empty() {
-            fields.fault(
+        match &attachment {
+            Some(Attachment::VfDirect(vf)) => {
+                if !cores.is_empty() {
+                    let what = "no worker polls a VF that is given to a guest";
+                    fields.fault("cores", what, "remove the field");
+                }
+                if port_security == Some(true) {
+                    fields.fault("port_security", VfDirect::ENFORCED, VfDirect::UNSECURED);
+                }
+                if !security_groups.is_empty() {
+                    fields.fault("security_groups", VfDirect::ENFORCED, VfDirect::UNSECURED);
+                }
+                vf.judge_pairs(&mut fields, &pairs);
+            }
+            _ if port_security == Some(false) && !security_groups.is_empty() => fields.fault(
                 "security_groups",
                 "groups do nothing without port security",
                 "set port_security to true (which needs a mac), or remove the groups",
-            );
+            ),
+            _ => {}
         }
         let mirror = fields.object("mirror", "a mirror", Mirror::read);
+        if mirror.is_some() && matches!(attachment, Some(Attachment::VfDirect(_))) {
+            let what = "the switch sees no frames of a VF that is given to a guest";
+            fields.fault("mirror", what, "remove the field, or make the port `vhost-user`");
+        }
         fields.finish();
         Some(Port {
             name,

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{HostName, InterfaceName, Mac, NetworkUuid, PhysnetName, PortUuid};
+use super::{HostName, InterfaceName, Mac, NetworkUuid, PhysnetName, PortUuid, VfState};
 use crate::key::Key;
 
 /// All that one host reports, but for its being alive.
@@ -53,6 +53,9 @@ pub struct PortState {
     /// Its interface (kind `tap`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<InterfaceName>,
+    /// Its VF (kind `vf-direct`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vf: Option<VfState>,
     /// Pairs of queues in use.
     #[serde(default)]
     pub queues: u16,
@@ -82,9 +85,31 @@ pub struct PhysnetState {
     /// Speed of the link in Mbit/s, when it is up and known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_mbps: Option<u32>,
+    /// The unicast filters of its device for guests of the switch, where the device's NIC has VFs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<FilterState>,
     /// When any of this last changed, as RFC 3339 in UTC.
     #[schemars(with = "String")]
     pub since: Timestamp,
+}
+
+/// What is reported about a NIC's unicast filters for addresses behind the switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FilterState {
+    /// The interface that has them.
+    pub interface: InterfaceName,
+    /// Addresses behind the switch that have one.
+    pub present: u32,
+    /// Addresses behind the switch for which there is no room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Mac>,
+    /// All filters that the interface has, of others too.
+    pub total: u32,
+    /// Whether the interface takes all frames since there is no room.
+    pub promiscuous: bool,
+    /// Why they are not as they should be, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// That a daemon runs for a host. Present while it does, as far as the store can tell.
@@ -149,6 +174,7 @@ impl PortState {
             socket: None,
             device: None,
             interface: None,
+            vf: None,
             queues: 0,
             features: Vec::new(),
             since: Timestamp::now(),
@@ -231,6 +257,7 @@ mod tests {
             mac: "52:54:00:12:34:56".parse().ok(),
             mtu: 1500,
             link_mbps: Some(10_000),
+            filters: None,
             since: state.since,
         };
         let actual = ActualState {

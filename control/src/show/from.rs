@@ -12,6 +12,7 @@ impl From<&Attachment> for PortKind {
             Attachment::VhostUser { .. } => PortKind::VhostUser,
             Attachment::Ethdev { .. } => PortKind::Ethdev,
             Attachment::Tap { .. } => PortKind::Tap,
+            Attachment::VfDirect(_) => PortKind::VfDirect,
         }
     }
 }

@@ -132,12 +132,17 @@ impl Server {
     }
 
     /// Goes on with a socket that another process has made at this path. Connections wait for
-    /// [`accept`](Self::accept).
+    /// [`accept`](Self::accept), and the file is that process's until [`own`](Self::own).
     pub(crate) fn adopt(socket: OwnedFd, path: &Path) -> io::Result<Server> {
         let listener = std::os::unix::net::UnixListener::from(socket);
         listener.set_nonblocking(true)?;
-        let found = fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
-        Server::serve(UnixListener::from_std(listener)?, path, found, Doors::Shut)
+        Server::serve(UnixListener::from_std(listener)?, path, None, Doors::Shut)
+    }
+
+    /// Has the file be removed when this is dropped, as the process that made it has left it.
+    pub(crate) fn own(&mut self) {
+        let found = fs::symlink_metadata(&self.path).ok();
+        self.identity = found.map(|found| (found.dev(), found.ino()));
     }
 
     fn serve(

@@ -169,7 +169,10 @@ impl Switch {
         self.handed.clear();
         self.start_rings();
         self.crew.begin().await;
-        self.guests().for_each(|(_, _, socket)| socket.thaw());
+        self.guests().for_each(|(_, _, socket)| {
+            socket.own();
+            socket.thaw();
+        });
         count
     }
 

@@ -36,6 +36,9 @@ impl Switch {
         let missing = match self.desired.ports.get(&mirror.to) {
             None => Some("the port that it leads to is not there"),
             Some(to) if !to.admin_up => Some("the port that it leads to is down"),
+            Some(to) if !to.is_switched() => {
+                Some("the port that it leads to is a VF, which the switch sends nothing")
+            }
             Some(_) if !self.attached.ports.contains_key(&mirror.to) => {
                 Some("the port that it leads to is not attached")
             }

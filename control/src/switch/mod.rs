@@ -15,6 +15,7 @@ mod handover;
 mod keep;
 mod memory;
 mod mirrors;
+mod nics;
 mod ports;
 mod report;
 mod trial;
@@ -43,6 +44,7 @@ use crate::filters::Filters;
 use crate::guest::GuestHandle;
 use crate::learned::Learned;
 use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
+use crate::nic::VfKeeper;
 use crate::notify::Heart;
 use crate::numbers::Numbers;
 pub(crate) use ahead::{Ahead, Ignition};
@@ -81,6 +83,8 @@ pub(crate) struct Switch {
     /// Guests whose ports are not known yet, if they are to be connected.
     early: Option<EarlySockets>,
     watches: Watches,
+    /// Keeps VFs and PFs set, if there is anything to be kept.
+    nics: Option<VfKeeper>,
     /// Learned addresses that are kept over a restart, if they are.
     keeping: Option<Keeping>,
     /// Desired state was read once.
@@ -164,6 +168,7 @@ impl Switch {
             monitor,
             early,
             watches: Watches::default(),
+            nics: None,
             keeping,
             applied: false,
             held,
@@ -223,6 +228,7 @@ impl Switch {
         self.desired = desired;
         self.applied = true;
         self.add_ports();
+        self.want_of_nics();
         self.recall();
         self.limit_mtus();
 
@@ -268,6 +274,7 @@ impl Switch {
         self.close_removed().await;
         self.update_early().await;
         self.attach_late_queues().await;
+        self.shut_unreachable().await;
         self.open_and_publish(false).await;
         self.survey();
         self.tell_guests();

@@ -144,7 +144,7 @@ impl Switch {
     /// Makes a place for each port that desired state names and that does not exist yet.
     pub(super) fn add_ports(&mut self) {
         for (uuid, port) in &self.desired.ports {
-            if self.ports.contains_key(uuid) {
+            if self.ports.contains_key(uuid) || !port.is_switched() {
                 continue;
             }
             let Some(id) = self.port_numbers.take().and_then(PortId::new) else {
@@ -304,6 +304,9 @@ impl Switch {
                 )?;
                 let tap = watch.follow(uuid, bridge.clone());
                 Ok((Link::Tap { wire, egress, tap }, rxqs))
+            }
+            Attachment::VfDirect(vf) => {
+                Err(format!("VF `{}` is its guest's, and nothing that the switch opens", vf.vf))
             }
         }
     }

@@ -41,6 +41,7 @@ impl Switch {
                 mac: wire.and_then(|wire| wire.mac()),
                 mtu: wire.map_or(physnet.mtu, |wire| wire.mtu()),
                 link_mbps: (!speeds.is_empty()).then(|| speeds.iter().sum()),
+                filters: self.filter_state(name),
                 since: jiff::Timestamp::now(),
             };
             state.physnets.insert(name.clone(), report);
@@ -81,6 +82,7 @@ impl Switch {
                     Attachment::VhostUser { .. } => "socket".to_owned(),
                     Attachment::Ethdev { .. } => "device".to_owned(),
                     Attachment::Tap { .. } => "interface".to_owned(),
+                    Attachment::VfDirect(_) => "vf".to_owned(),
                 };
                 failures.push(problem);
             }
@@ -102,6 +104,10 @@ impl Switch {
             }
             Attachment::Ethdev { device, .. } => report.device = Some(device.to_string()),
             Attachment::Tap { interface, .. } => report.interface = Some(interface.clone()),
+            Attachment::VfDirect(vf) => {
+                report.port_security = None;
+                report.vf = Some(self.vf_state(uuid, vf));
+            }
         }
         match live.map(LivePort::link) {
             Some(Link::Guest { socket, pairs, .. }) => {
@@ -128,11 +134,17 @@ impl Switch {
         live: Option<&LivePort>,
     ) -> (Status, Option<String>) {
         let filter = self.filters.port(uuid);
+        if let Attachment::VfDirect(vf) = &port.attachment {
+            return self.vf_status(uuid, port, vf);
+        }
         if !port.admin_up {
             return (Status::Down, Some("admin_up is false".to_owned()));
         }
         if let Some(PortFilter::Closed(reason)) = filter {
             return (Status::Waiting, Some(reason.clone()));
+        }
+        if self.attached.shut.contains(&uuid) {
+            return (Status::Failed, Some(self.unreachable(port)));
         }
         match live.map(LivePort::link) {
             Some(Link::Guest { socket, .. }) => match socket.status().state {

@@ -38,6 +38,7 @@ impl Switch {
                 admin_up: true,
                 device: Some(uplink.device()),
                 queues: uplink.members().len() as u16,
+                filters: self.filter_state(name),
                 ..bare_view(PortRef::Uplink { physnet: name.clone() }, PortKind::Uplink, status)
             };
             self.with_counts(view, id, &pollers)
@@ -50,6 +51,11 @@ impl Switch {
                 Attachment::VhostUser { queues, .. } => (*queues, None),
                 Attachment::Ethdev { device, .. } => (1, Some(device.to_string())),
                 Attachment::Tap { .. } => (1, None),
+                Attachment::VfDirect(_) => (0, None),
+            };
+            let vf = match &port.attachment {
+                Attachment::VfDirect(vf) => Some(self.vf_state(*uuid, vf)),
+                _ => None,
             };
             let interface = match &port.attachment {
                 Attachment::Tap { interface, .. } => Some(interface.clone()),
@@ -61,11 +67,15 @@ impl Switch {
                 mac: port.mac(),
                 reason,
                 admin_up: port.admin_up,
-                port_security: self.filters.port(*uuid).map(PortSecurity::from),
+                port_security: match vf {
+                    Some(_) => None,
+                    None => self.filters.port(*uuid).map(PortSecurity::from),
+                },
                 socket: port.socket_path(directory),
                 device,
                 interface,
                 mirror: self.mirror_view(port),
+                vf,
                 queues,
                 ..bare_view(self.port_ref(*uuid), PortKind::from(&port.attachment), status)
             };
@@ -91,7 +101,8 @@ impl Switch {
             let number = self.attached.domains.get(&uuid).copied();
             let physnet = network.segment.physnet().filter(|name| self.uplinks.contains_key(*name));
             let uplink = physnet.map(|name| PortRef::Uplink { physnet: name.clone() });
-            let ports = self.desired.ports.iter().filter(|(_, port)| port.network == uuid);
+            let ports = self.desired.ports.iter();
+            let ports = ports.filter(|(_, port)| port.network == uuid && port.is_switched());
             DomainView {
                 network: self.network_ref(uuid),
                 number: number.map(|id| id.index() as u16),
@@ -124,7 +135,8 @@ impl Switch {
                 origin: FdbOrigin::Learned,
             })
         });
-        let fixed = self.desired.ports.iter().filter_map(|(uuid, port)| {
+        let switched = self.desired.ports.iter().filter(|(_, port)| port.is_switched());
+        let fixed = switched.filter_map(|(uuid, port)| {
             Some(FdbEntryView {
                 network: self.network_ref(port.network),
                 mac: port.mac()?,
@@ -379,6 +391,8 @@ fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
         socket: None,
         device: None,
         interface: None,
+        vf: None,
+        filters: None,
         queues: 0,
         workers: Vec::new(),
         received_frames: 0,

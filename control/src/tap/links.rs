@@ -3,10 +3,7 @@
 //! One value is one connection, which also hears what happens to interfaces. Nothing here blocks:
 //! the connection is a task of the runtime, and each request has a time in which it must be answered.
 
-use std::fmt::Display;
-use std::future::Future;
 use std::io;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use netlink_packet_route::link::{
@@ -18,9 +15,7 @@ use rtnetlink::{Handle, LinkBridge, LinkUnspec, MulticastGroup, new_multicast_co
 use tokio::task::JoinHandle;
 
 use crate::model::InterfaceName;
-
-/// Time for one request. The kernel needs microseconds, unless somebody holds its lock on interfaces.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::netlink::{errno, sentence, within};
 
 /// A connection. See the [module's head](self).
 pub(crate) struct Links {
@@ -218,31 +213,5 @@ impl Event {
             true => Event::Moved { index },
             false => Event::Removed { index },
         }
-    }
-}
-
-/// Waits for an answer, but not for ever.
-async fn within<T>(doing: &str, answer: impl Future<Output = T>) -> Result<T, String> {
-    let answer = tokio::time::timeout(PATIENCE, answer).await;
-    answer.map_err(|_| format!("{doing}: the kernel does not answer"))
-}
-
-fn errno(error: &rtnetlink::Error) -> Option<nix::errno::Errno> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => {
-            message.to_io().raw_os_error().map(nix::errno::Errno::from_raw)
-        }
-        _ => None,
-    }
-}
-
-/// What failed, and what to do where that is known.
-fn sentence(doing: &(impl Display + ?Sized), error: &rtnetlink::Error) -> String {
-    match errno(error) {
-        Some(nix::errno::Errno::EPERM) => {
-            format!("{doing}: no permission; run viaduct with CAP_NET_ADMIN")
-        }
-        Some(errno) => format!("{doing}: {}", errno.desc()),
-        None => format!("{doing}: {error}"),
     }
 }

@@ -28,6 +28,7 @@ fn state(ports: u32, reason: &str) -> ActualState {
         mac: None,
         mtu: 1500,
         link_mbps: None,
+        filters: None,
         since,
     };
     ActualState {

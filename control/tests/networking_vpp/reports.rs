@@ -24,6 +24,7 @@ fn state(ports: &[(&str, Status)]) -> ActualState {
             mac: None,
             mtu: 1500,
             link_mbps: None,
+            filters: None,
             since,
         };
         state.physnets.insert(name.parse().expect("a name"), physnet);

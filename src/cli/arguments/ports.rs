@@ -6,7 +6,7 @@ use control::model::{
     AddressPair, Devargs, InterfaceName, Mac, Name, PortUuid, SocketName, StationAddress,
 };
 
-use super::StoreArguments;
+use super::{StoreArguments, VfArguments};
 
 /// `viaduct port`.
 #[derive(Debug, Args)]
@@ -85,13 +85,14 @@ pub enum MirrorDirection {
   viaduct port add --network red --socket /run/guests/db.sock --mode server --no-port-security
   viaduct port add --network red --kind ethdev --device net_tap0,iface=tap0
   viaduct port add --network red --kind tap --interface dhcp-red
-  viaduct port add --network red --kind tap --interface vpp1a2b --bridge br-1a2b --member tap1a2b")]
+  viaduct port add --network red --kind tap --interface vpp1a2b --bridge br-1a2b --member tap1a2b
+  viaduct port add --network red --kind vf-direct --vf ens1f0/3 --mac 52:54:00:00:00:02")]
 pub struct PortAdd {
     /// The network that it is on: its name, its UUID, or the first 4 or more digits of the UUID
     #[arg(long)]
     pub network: String,
-    /// What is attached: a guest by a vhost-user socket, a DPDK ethernet device, or a tap interface
-    /// of this host, which the switch makes
+    /// What is attached: a guest by a vhost-user socket, a DPDK ethernet device, a tap interface of
+    /// this host, which the switch makes, or a VF that is given to a guest
     #[arg(long, default_value = "vhost-user")]
     pub kind: PortKind,
     /// The address of the guest. Default: one made from the port's UUID, which is printed
@@ -119,6 +120,9 @@ pub struct PortAdd {
     /// The interface that the bridge connects the tap interface to; it may come later
     #[arg(long, value_name = "NAME", requires = "bridge")]
     pub member: Option<InterfaceName>,
+    /// Of a VF that is given to a guest.
+    #[command(flatten)]
+    pub vf: VfArguments,
     /// A name for people
     #[arg(long)]
     pub name: Option<Name>,
@@ -161,6 +165,8 @@ pub enum PortKind {
     Ethdev,
     /// A tap interface of this host
     Tap,
+    /// A VF that is given to a guest
+    VfDirect,
 }
 
 /// Who makes a vhost-user socket.

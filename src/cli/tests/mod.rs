@@ -1,11 +1,12 @@
 //! The commands, run in this process, against stored transcripts.
 //!
 //! A transcript is a Markdown file whose `console` blocks are commands and what they print. The
-//! examples of `docs/cli.md` and `docs/security.md` are such, so that they stay true; `transcript.md` beside this file has
+//! examples of `docs/cli.md`, `docs/security.md` and `docs/debug.md` are such, so that they stay true; `transcript.md` beside this file has
 //! what nobody needs to read. Blocks are run in their order, on one store that begins empty, and with
 //! a daemon that answers from `example.json`. With `UPDATE_EXPECT=1` they are written anew.
 
 mod bed;
+mod documents;
 mod output;
 
 use std::fs;
@@ -21,6 +22,11 @@ fn the_examples_of_the_document_are_true() {
 #[test]
 fn the_examples_about_security_are_true() {
     check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md"));
+}
+
+#[test]
+fn the_examples_of_debugging_are_true() {
+    check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/debug.md"));
 }
 
 #[test]

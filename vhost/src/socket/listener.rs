@@ -119,12 +119,18 @@ impl Listener {
         Ok(this)
     }
 
-    /// Goes on with a socket that another process made at `path` and listens on.
+    /// Goes on with a socket that another process made at `path` and listens on. The file is that
+    /// process's until [`own`](Self::own).
     pub fn adopt(descriptor: OwnedFd, path: &Path) -> io::Result<Self> {
         let listener = UnixListener::from(descriptor);
         listener.set_nonblocking(true)?;
-        let identity = fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
-        Ok(Self { listener, path: path.to_owned(), identity })
+        Ok(Self { listener, path: path.to_owned(), identity: None })
+    }
+
+    /// Has the file be removed when this is dropped, as the process that made it has left it.
+    pub fn own(&mut self) {
+        let found = fs::symlink_metadata(&self.path).ok();
+        self.identity = found.map(|found| (found.dev(), found.ino()));
     }
 
     /// Leaves the file where it is when this is dropped, as another process goes on with the socket.

@@ -4,6 +4,7 @@ mod change;
 mod groups;
 mod objects;
 mod set;
+mod vf;
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,15 @@ impl Host {
         let some = VlanRanges::new(vec![parse_range("100-199").expect("a range")]);
         let physnet = |device: &str, vlans, mtu| {
             let device = device.parse().expect("a device");
-            Physnet { device: Some(device), bond: None, vlans, mtu, cores: Vec::new() }
+            let filters_full = Default::default();
+            Physnet {
+                device: Some(device),
+                bond: None,
+                vlans,
+                mtu,
+                cores: Vec::new(),
+                filters_full,
+            }
         };
         let name = |name: &str| -> PhysnetName { name.parse().expect("a name") };
         Host {

@@ -257,7 +257,7 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                 "{}",
                 &[
                     "x: network: is missing; write the UUID of the network that the port is on",
-                    "x: kind: is missing; write `vhost-user`, `ethdev` or `tap`",
+                    "x: kind: is missing; write `vhost-user`, `ethdev`, `tap` or `vf-direct`",
                 ],
             ),
             (
@@ -280,7 +280,7 @@ fn bad_ports_are_refused_with_all_that_is_wrong() {
                 &[
                     "x: network: `blue` is not a UUID; write a UUID such as \
                  6f1c0f5e-8a3b-4c58-9d52-0c7f0b1f2e3d",
-                    "x: kind: `vf` is not known; write `vhost-user` or `ethdev` or `tap`",
+                    "x: kind: `vf` is not known; write `vhost-user` or `ethdev` or `tap` or `vf-direct`",
                 ],
             ),
             (
@@ -387,7 +387,7 @@ fn the_documented_examples_are_good() {
         };
         assert_eq!(read, Ok(()), "{example}");
     }
-    assert_eq!(blocks("json").count(), 9);
+    assert_eq!(blocks("json").count(), 10);
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn schemas_have_the_fields_that_are_read() {
         networks.extend(known_fields(Network::from_json, json!({"type": kind, "zzz": 1})));
     }
     let mut ports = BTreeSet::new();
-    for kind in ["vhost-user", "ethdev", "tap"] {
+    for kind in ["vhost-user", "ethdev", "tap", "vf-direct"] {
         ports.extend(known_fields(Port::from_json, json!({"kind": kind, "zzz": 1})));
     }
     let zzz = json!({"zzz": 1});
@@ -434,10 +434,11 @@ fn schemas_have_the_fields_that_are_read() {
     let pairs = known_fields(Port::from_json, pairs);
     for (name, schema) in crate::schema::all() {
         let schema = schema.as_value();
-        let fields = properties(schema);
+        let mut fields = properties(schema);
         match name {
             "network.json" => assert_eq!(fields, networks),
             "port.json" => {
+                fields.extend(properties(&schema["$defs"]["VfDirect"]));
                 assert_eq!(fields, ports);
                 assert_eq!(properties(&schema["$defs"]["AddressPair"]), pairs);
                 assert_eq!(properties(&schema["$defs"]["TapBridge"]), bridge);

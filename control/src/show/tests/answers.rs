@@ -326,6 +326,8 @@ pub fn port(port: PortRef, kind: PortKind, network: Option<NetworkRef>) -> PortV
         socket: None,
         device: Some("net_tap0".to_owned()),
         interface: None,
+        vf: None,
+        filters: None,
         queues: 1,
         workers: vec![0],
         received_frames: 1,

@@ -21,7 +21,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    HostName, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status,
+    FilterState, HostName, InterfaceName, Mac, Name, NetworkUuid, PhysnetName, PortUuid, Status,
+    VfState,
 };
 
 pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
@@ -93,6 +94,12 @@ pub struct PortView {
     pub interface: Option<InterfaceName>,
     /// What of it is copied to another port.
     pub mirror: Option<MirrorView>,
+    /// Its VF (kind `vf-direct`).
+    #[serde(default)]
+    pub vf: Option<VfState>,
+    /// The unicast filters of its device for guests of the switch (kind `uplink`).
+    #[serde(default)]
+    pub filters: Option<FilterState>,
     /// Pairs of queues in use.
     pub queues: u16,
     /// The numbers of the workers that poll it.
@@ -143,6 +150,8 @@ pub enum PortKind {
     Ethdev,
     /// A tap interface of this host.
     Tap,
+    /// A VF that is given to a guest.
+    VfDirect,
     /// A wire, by a DPDK ethernet device.
     Uplink,
     /// Not known: the port was refused, perhaps for that.
