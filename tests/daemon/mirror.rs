@@ -120,7 +120,7 @@ fn a_listener_that_is_full_or_away_takes_nothing_from_anybody() {
     let mut bed = Bed::start();
     bed.mirror(&["web", "--to", "ids"], Value::is_object);
     // Nobody reads what the listener gets: its ring fills, and the rest is counted there.
-    for number in 0..2000_u16 {
+    for number in 0..200_u16 {
         let sent = frame(&format!("tcp 10.0.0.1:{} > 10.0.0.2:80 syn", 1000 + number), 1, 2);
         Bed::sends(&mut bed.web, &sent);
         bed.db.receives(|frame| frame == sent);
@@ -139,7 +139,9 @@ fn a_listener_that_is_full_or_away_takes_nothing_from_anybody() {
     bed.shows(|mirror| mirror["missing"] == "the port that it leads to is not there");
     let key = port_key("ids");
     let what = format!("{key} is not there");
-    assert!(bed.switch.errors().iter().any(|error| error["what"] == what.as_str()));
+    let problems = bed.switch.show("errors");
+    let warned = |it: &Value| it["severity"] == "warning" && it["what"] == what.as_str();
+    assert!(problems.as_array().is_some_and(|all| all.iter().any(warned)), "{problems:#}");
     let last = frame("tcp 10.0.0.1:999 > 10.0.0.2:80 syn", 1, 2);
     Bed::sends(&mut bed.web, &last);
     bed.db.receives(|frame| frame == last);
