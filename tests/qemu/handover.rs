@@ -59,7 +59,7 @@ fn a_connection_of_tcp_outlives_handovers() {
     let witnessed = || a.run("cat /tmp/witness", SHORT).success();
     eventually("the echoes end", Duration::from_secs(60), || witnessed().contains("packet loss"));
     let witness = witnessed();
-    assert!(witness.contains("400 received, 0% packet loss"), "{witness}");
+    assert!(witness.contains("400 packets received, 0% packet loss"), "{witness}");
     assert!(!witness.contains("duplicate"), "{witness}");
     assert_eq!([&a, &b].map(carrier_changes), carriers, "a guest has noticed");
     for name in ["a", "b"] {
