@@ -240,12 +240,18 @@ impl Etcd {
         self.user = Some((user.to_owned(), password.to_owned()));
     }
 
-    /// Writes a value. Returns the revision.
+    /// Writes a value, once more if the members were about to choose a leader. Returns the revision.
     #[track_caller]
     pub fn put(&self, key: &str, value: &str) -> i64 {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.call(async move |mut client: Client| {
-            let put = client.put(key.clone(), value.clone(), None).await?;
+            let first = client.put(key.clone(), value.clone(), None).await;
+            let put = match first {
+                Err(Error::GRpcStatus(status)) if status.message().contains("timed out") => {
+                    client.put(key, value, None).await?
+                }
+                put => put?,
+            };
             Ok(put.header().map_or(0, |header| header.revision()))
         })
     }
