@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::daemon::{Daemon, guest_port, port_key};
+use crate::common::daemon::Daemon;
 use crate::common::guest::{self, Guest, SHORT};
 use crate::common::process::eventually;
 use crate::{Plan, boot, number, reaches};
@@ -23,9 +23,7 @@ fn a_connection_of_tcp_outlives_handovers() {
     let mut switch = Daemon::builder().start();
     switch.local_network("red");
     A.add_port(&switch);
-    let mut port = guest_port(B.name, B.network, B.mac);
-    port["mode"] = json!("server");
-    switch.put(&port_key(B.name), &port);
+    B.add_server_port(&switch);
     let packed = A.guest(&switch).queue_size(256).device("packed=on");
     let [a, b] = boot([packed, B.guest(&switch).qemu_is_server(false)]);
     reaches(&a, B.ip);

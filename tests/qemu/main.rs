@@ -21,10 +21,11 @@ mod uplink;
 
 use std::time::Duration;
 
-use common::daemon::Daemon;
+use common::daemon::{Daemon, guest_port, port_key};
 use common::guest::{self, BOOT, Guest, SHORT};
 use common::process::eventually;
 use common::skip;
+use serde_json::json;
 
 /// A guest as the switch and the other guests know it. Its port is called as it is.
 struct Plan {
@@ -45,6 +46,13 @@ impl Plan {
     /// Adds its port to the store.
     fn add_port(&self, switch: &Daemon) {
         switch.guest_port(self.name, self.network, self.mac);
+    }
+
+    /// Adds its port to the store, as one whose socket the switch owns.
+    fn add_server_port(&self, switch: &Daemon) {
+        let mut port = guest_port(self.name, self.network, self.mac);
+        port["mode"] = json!("server");
+        switch.put(&port_key(self.name), &port);
     }
 }
 

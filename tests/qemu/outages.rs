@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::common::daemon::{Daemon, guest_port, port_key};
+use crate::common::daemon::Daemon;
 use crate::common::guest::{self, BOOT, Guest, SHORT};
 use crate::common::process::eventually;
 use crate::{Plan, boot, reaches, reaches_once};
@@ -22,9 +22,7 @@ fn guests_and_the_switch_end_and_come_back() {
     let mut switch = Daemon::builder().start();
     switch.local_network("red");
     A.add_port(&switch);
-    let mut port = guest_port(B.name, B.network, B.mac);
-    port["mode"] = json!("server");
-    switch.put(&port_key(B.name), &port);
+    B.add_server_port(&switch);
     let builders = [A.guest(&switch), B.guest(&switch).qemu_is_server(false)];
     let [mut a, mut b] = boot(builders.clone());
     reaches(&a, B.ip);
