@@ -21,6 +21,16 @@ const LATER: Duration = Duration::from_secs(120);
 
 const UPLINK: &str = "[physnets.wire]\ndevice = 'pf0/0'\n";
 
+/// The switch with the uplink and its station, which the wire reaches.
+#[track_caller]
+fn on_the_uplink() -> Bed {
+    let mut bed = Bed::restore();
+    bed.start(UPLINK);
+    add_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+    bed
+}
+
 /// A network on the uplink, and a station on it: an interface of the machine.
 fn add_station(bed: &Bed) {
     let network = json!({"type": "flat", "physnet": "wire"});
@@ -105,10 +115,7 @@ fn a_card_that_goes_down_and_up_leaves_it_deaf_for_a_moment_only() {
     if !bed::available() {
         return;
     }
-    let mut bed = Bed::restore();
-    bed.start(UPLINK);
-    add_station(&bed);
-    bed.wires[0].reaches(MAC, IP, LATER);
+    let mut bed = on_the_uplink();
 
     bed.sh("ip link set pf0 down");
     let state = bed.wait_status("physnets/wire", "down");
@@ -133,10 +140,7 @@ fn one_that_the_host_takes_away_is_let_go_and_comes_back_by_itself() {
     if !bed::available() {
         return;
     }
-    let mut bed = Bed::restore();
-    bed.start(UPLINK);
-    add_station(&bed);
-    bed.wires[0].reaches(MAC, IP, LATER);
+    let mut bed = on_the_uplink();
 
     // Under traffic. Who removes it must not wait for the switch for ever.
     bed.sh("setsid ping -q -i 0.02 10.0.0.9 >/dev/null 2>&1 &");
