@@ -15,6 +15,16 @@ const WIRES: &str = "[physnets.zero]\ndevice = 'net_af_packet0,iface=pf0'\n\
 /// The station behind the switch.
 const STATION: &str = "52:54:00:00:00:02";
 
+/// The switch with two cards for uplinks, a network on each, and a VF of the first that is a guest's.
+fn beside_a_vf() -> Bed {
+    let bed = Bed::restore();
+    bed.sh("modprobe tun");
+    bed.start(WIRES);
+    put_networks(&bed);
+    bed.put(&key("vf"), &vf("n0", "pf0/0", "52:54:00:00:00:01"));
+    bed
+}
+
 fn put_networks(bed: &Bed) {
     for (name, physnet) in [("n0", "zero"), ("n1", "one")] {
         let network = json!({"type": "flat", "physnet": physnet});
@@ -48,11 +58,7 @@ fn a_vf_reaches_a_guest_of_the_switch_by_its_filter() {
     if !bed::available() {
         return;
     }
-    let bed = Bed::restore();
-    bed.sh("modprobe tun");
-    bed.start(WIRES);
-    put_networks(&bed);
-    bed.put(&key("vf"), &vf("n0", "pf0/0", "52:54:00:00:00:01"));
+    let bed = beside_a_vf();
     // A station of which desired state does not say the address: there can be no filter for it.
     let unknown = json!({"network": uuid("n0"), "kind": "tap", "interface": "station"});
     bed.put(&key("t"), &unknown);
@@ -103,11 +109,7 @@ fn a_card_without_room_is_told_and_the_ports_are_refused_or_not() {
     if !bed::available() {
         return;
     }
-    let bed = Bed::restore();
-    bed.sh("modprobe tun");
-    bed.start(WIRES);
-    put_networks(&bed);
-    bed.put(&key("vf"), &vf("n0", "pf0/0", "52:54:00:00:00:01"));
+    let bed = beside_a_vf();
     let pairs: Vec<Value> = (0..40)
         .map(|last| json!({"ip": "10.0.1.0/24", "mac": format!("52:54:00:00:01:{last:02x}")}))
         .collect();
