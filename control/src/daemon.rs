@@ -134,6 +134,35 @@ impl Ends {
 }
 
 impl Daemon {
+    /// With a switch that runs. From here on systemd hears of its workers.
+    fn new(
+        origin: Origin,
+        switch: Switch,
+        store: Arc<dyn Store>,
+        hold: Hold,
+        reports: Reports,
+        server: Server,
+        metrics: Option<Metrics>,
+    ) -> Self {
+        let notify = Notify::begin(switch.hearts());
+        Self {
+            origin,
+            reloads: Reloads::default(),
+            switch,
+            store,
+            hold,
+            reports,
+            server,
+            metrics,
+            news: News::default(),
+            state: None,
+            changed: None,
+            notify,
+            handing: None,
+            taken_over: None,
+        }
+    }
+
     /// Follows desired state until a signal comes, or another process has all. A store that fails changes
     /// nothing: what is in force stays in force until it can be read again.
     async fn serve(&mut self, ends: &mut Ends, hangup: &mut Signal) -> Option<Handing> {

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Daemon, DaemonError, Origin, Reloads};
+use super::{Daemon, DaemonError, Origin};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::model::Desired;
-use crate::notify::Notify;
 use crate::reports::Reports;
 use crate::show::Server;
 use crate::store;
@@ -40,29 +39,13 @@ impl Daemon {
         };
         let cores = config.workers.cores.clone();
         let switch = Switch::start(config, ignition, ahead).await?;
-        let notify = Notify::begin(switch.hearts());
         tracing::info!(
             host = %switch.config().host,
             store = store.location(),
             ?cores,
             "the switch runs"
         );
-        let mut daemon = Self {
-            origin,
-            reloads: Reloads::default(),
-            switch,
-            store,
-            hold,
-            reports,
-            server,
-            metrics,
-            news: News::default(),
-            state: None,
-            changed: None,
-            notify,
-            handing: None,
-            taken_over: None,
-        };
+        let mut daemon = Self::new(origin, switch, store, hold, reports, server, metrics);
         daemon.hear(news).await;
         Ok(daemon)
     }

@@ -12,14 +12,13 @@ use std::time::Duration;
 use dataplane::clock::cycles;
 use tokio::time::timeout;
 
-use super::{Daemon, DaemonError, Origin, Reloads};
+use super::{Daemon, DaemonError, Origin};
 use crate::config::Config;
 use crate::guest::GuestRecord;
 use crate::handover::{Channel, ChannelError, FORMAT, Hello, Message, Offered, Predecessor, Same};
 use crate::learned::Learned;
 use crate::metrics::Metrics;
 use crate::model::{Desired, PortUuid};
-use crate::notify::Notify;
 use crate::reports::Reports;
 use crate::show::Server;
 use crate::show::view::TakenOverView;
@@ -168,7 +167,6 @@ impl Prepared {
         server.own();
         metrics.iter_mut().for_each(Metrics::own);
         server.accept(true);
-        let notify = Notify::begin(switch.hearts());
         // The claim is the former process's until its end, which closes the channel.
         let gone = async move {
             while timeout(ANSWER_TIME, channel.receive::<Message>())
@@ -179,22 +177,9 @@ impl Prepared {
         let host = switch.config().host.clone();
         let reports = Reports::after(gone, Arc::clone(&store), &host);
         let at = jiff::Timestamp::now();
-        Daemon {
-            origin,
-            reloads: Reloads::default(),
-            switch,
-            store,
-            hold,
-            reports,
-            server,
-            metrics,
-            news,
-            state: None,
-            changed: None,
-            notify,
-            handing: None,
-            taken_over: Some(TakenOverView { pid, version, at, guests, pause_us }),
-        }
+        let taken_over = TakenOverView { pid, version, at, guests, pause_us };
+        let daemon = Daemon::new(origin, switch, store, hold, reports, server, metrics);
+        Daemon { news, taken_over: Some(taken_over), ..daemon }
     }
 }
 
