@@ -4,6 +4,7 @@
 //! guests. What is to be reported is replaced by what is newer until it can be written. The claim to
 //! report for the host is taken as soon as the store allows it.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,16 +65,7 @@ impl Reports {
             Err(error) => return Err(error),
         };
         let standing = Standing { claimed: reporter.is_some(), failure, written: 0 };
-        let standing = Arc::new(Mutex::new(standing));
-        let (state, receiver) = watch::channel(Wanted::Left);
-        let task = Task {
-            store,
-            host: host.clone(),
-            state: receiver,
-            standing: Arc::clone(&standing),
-            inherits: false,
-        };
-        Ok(Self { state, standing, task: tokio::spawn(task.run(reporter)) })
+        Ok(Self::spawn(store, host, standing, false, ready(reporter)))
     }
 
     /// Claims the host and begins to report when `gone` is over: until then another process has the
@@ -83,19 +75,30 @@ impl Reports {
         store: Arc<dyn Store>,
         host: &HostName,
     ) -> Self {
-        let standing = Arc::new(Mutex::new(Standing::default()));
+        Self::spawn(store, host, Standing::default(), true, async {
+            gone.await;
+            None
+        })
+    }
+
+    /// Reports as soon as it is known with which claim, if there is one by then.
+    fn spawn(
+        store: Arc<dyn Store>,
+        host: &HostName,
+        standing: Standing,
+        inherits: bool,
+        claim: impl Future<Output = Option<Box<dyn Reporter>>> + Send + 'static,
+    ) -> Self {
+        let standing = Arc::new(Mutex::new(standing));
         let (state, receiver) = watch::channel(Wanted::Left);
         let task = Task {
             store,
             host: host.clone(),
             state: receiver,
             standing: Arc::clone(&standing),
-            inherits: true,
+            inherits,
         };
-        let task = tokio::spawn(async move {
-            gone.await;
-            task.run(None).await;
-        });
+        let task = tokio::spawn(async { task.run(claim.await).await });
         Self { state, standing, task }
     }
 
