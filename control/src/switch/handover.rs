@@ -179,6 +179,7 @@ impl Switch {
     /// Opens devices, which the other process has closed.
     pub(crate) async fn open_devices(&mut self) {
         self.held = false;
+        self.want_of_nics();
         self.open_and_publish(true).await;
         // What is not configured any more was left to this process as well.
         pci::return_unheld(&pci::Host::default());

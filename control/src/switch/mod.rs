@@ -228,7 +228,9 @@ impl Switch {
         self.desired = desired;
         self.applied = true;
         self.add_ports();
-        self.want_of_nics();
+        if !self.held {
+            self.want_of_nics();
+        }
         self.recall();
         self.limit_mtus();
 
