@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use control::config::Config;
-use control::setup::{self, Outcome};
+use control::setup::{self, Outcome, Purpose};
 
 use super::arguments::SetupArguments;
 use super::failure::Failure;
@@ -14,7 +14,9 @@ use crate::render;
 pub fn setup(arguments: &SetupArguments, out: &mut dyn Write) -> Result<(), Failure> {
     // Without a look at the machine: directories, for one, may not be there yet.
     let config = Config::read(&arguments.config)?;
-    let outcomes = if arguments.dry_run { setup::tell(&config) } else { setup::prepare(&config) };
+    let purpose = if arguments.handover { Purpose::Handover } else { Purpose::Start };
+    let act = if arguments.dry_run { setup::tell } else { setup::prepare };
+    let outcomes = act(&config, purpose);
     let outcomes = outcomes.map_err(|problem| Failure::Failed(problem.to_string()))?;
     if arguments.json {
         show::print_json(&outcomes, out)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::host::{Account, Device, MODULES, Owned, directories, pci_addresses};
-use super::{Action, GUEST_GROUP, Host, Lack, Need, Remedy, USER};
+use super::{Action, GUEST_GROUP, Host, Lack, Need, Purpose, Remedy, USER};
 use crate::config::{Config, Idle};
 use crate::cores::print_list;
 
@@ -18,11 +18,12 @@ const PAGE_BYTES: u64 = 2 << 20;
 /// Drivers of the kernel with which DPDK shares a device: it stays with them.
 const SHARED_DRIVERS: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 
-/// All that the configuration needs, and what of it is lacking. What others depend on comes first.
-pub fn judge(config: &Config, host: &Host) -> Vec<Need> {
+/// All that the configuration needs for this purpose, and what of it is lacking. What others depend on
+/// comes first.
+pub fn judge(config: &Config, host: &Host, purpose: Purpose) -> Vec<Need> {
     let mut needs = vec![user(host)];
     needs.extend(guest_group(config, host));
-    needs.push(hugepages(config, host));
+    needs.push(hugepages(config, host, purpose));
     needs.push(cores(config, host));
     if pci_addresses(config).next().is_some() {
         needs.push(iommu(host));
@@ -62,19 +63,26 @@ fn lacks(
     }
 }
 
-fn hugepages(config: &Config, host: &Host) -> Need {
+fn hugepages(config: &Config, host: &Host, purpose: Purpose) -> Need {
     let part = "hugepages";
     let (dpdk, fdb) = hugepages_needed(config);
     if dpdk == 0 {
         return well(part, "none are needed, as dpdk.hugepages is false");
     }
-    let need = dpdk + fdb;
-    let sum = format!("{need} of 2 MiB are needed ({dpdk} for DPDK, {fdb} for the FDB)");
+    // The switch that runs has its own.
+    let (times, whose) = match (purpose, host.runs) {
+        (Purpose::Start, _) => (1, ""),
+        (Purpose::Handover, true) => (1, " beside those of the switch that runs"),
+        (Purpose::Handover, false) => (2, " for each of two switches"),
+    };
+    let need = times * (dpdk + fdb);
+    let each = format!("{dpdk} for DPDK, {fdb} for the FDB");
+    let sum = format!("{need} of 2 MiB are needed ({each}{whose})");
     let Some(pages) = host.hugepages else {
         let words = "use a kernel with CONFIG_HUGETLBFS, or set dpdk.hugepages = false";
         return lacks(part, format!("{sum}, and this kernel has none"), words, Remedy::Hand);
     };
-    if host.runs {
+    if host.runs && purpose == Purpose::Start {
         return well(part, format!("{sum}; the switch that runs has them"));
     }
     let found = format!("{sum}, {} of {} are free", pages.free, pages.total);

@@ -87,6 +87,15 @@ pub enum Action {
     JoinGroup(String),
 }
 
+/// What a host is prepared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A switch.
+    Start,
+    /// A switch, and a second one that takes over from it: for that time each has memory of its own.
+    Handover,
+}
+
 /// What became of a need, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
@@ -125,14 +134,14 @@ pub enum State {
 const ROUNDS: usize = 4;
 
 /// Tells what a host lacks for a configuration, and changes nothing.
-pub fn tell(config: &Config) -> Result<Vec<Outcome>, Problem> {
-    let needs = judge(config, &Host::here(config)?);
+pub fn tell(config: &Config, purpose: Purpose) -> Result<Vec<Outcome>, Problem> {
+    let needs = judge(config, &Host::here(config)?, purpose);
     Ok(needs.into_iter().map(|need| Outcome::of(need, false)).collect())
 }
 
 /// Does what can be done at once about what a host lacks, and tells what became of each.
-pub fn prepare(config: &Config) -> Result<Vec<Outcome>, Problem> {
-    let before = judge(config, &Host::here(config)?);
+pub fn prepare(config: &Config, purpose: Purpose) -> Result<Vec<Outcome>, Problem> {
+    let before = judge(config, &Host::here(config)?, purpose);
     let lacked = |need: &Need| {
         let same = |it: &&Need| it.part == need.part;
         before.iter().find(same).is_none_or(|it| it.lack.is_some())
@@ -152,7 +161,7 @@ pub fn prepare(config: &Config) -> Result<Vec<Outcome>, Problem> {
         if !any {
             break;
         }
-        needs = judge(config, &Host::here(config)?);
+        needs = judge(config, &Host::here(config)?, purpose);
     }
     let outcomes = needs.into_iter().map(|need| {
         let failure = failures.iter().find(|(part, _)| *part == need.part);

@@ -54,7 +54,11 @@ fn host() -> Host {
 
 /// What is lacking: the part, what there is, what to do.
 fn lacking(config: &Config, host: &Host) -> Vec<(String, String, Lack)> {
-    let needs = judge(config, host).into_iter();
+    lacking_for(Purpose::Start, config, host)
+}
+
+fn lacking_for(purpose: Purpose, config: &Config, host: &Host) -> Vec<(String, String, Lack)> {
+    let needs = judge(config, host, purpose).into_iter();
     needs.filter_map(|need| Some((need.part, need.found, need.lack?))).collect()
 }
 
@@ -131,7 +135,23 @@ fn huge_pages_are_for_dpdk_and_the_fdb() {
     host.hugepages = Some(Hugepages::default());
     host.runs = true;
     assert_eq!(lacking(&self::config(), &host), [], "the switch that runs has them");
+    let pages = |host: &Host| match &lacking_for(Purpose::Handover, &self::config(), host)[..] {
+        [(_, found, Lack { remedy: Remedy::Now(Action::Hugepages(pages)), .. })] => {
+            (found.clone(), *pages)
+        }
+        other => panic!("{other:?}"),
+    };
+    host.hugepages = Some(Hugepages { total: 130, free: 1 });
+    let (found, total) = pages(&host);
+    assert!(found.contains("for the FDB beside those of the switch that runs)"), "{found}");
+    assert_eq!(total, 258, "another switch's, for the time of a handover");
+    host.hugepages = Some(Hugepages { total: 258, free: 129 });
+    assert_eq!(lacking_for(Purpose::Handover, &self::config(), &host), []);
     host.runs = false;
+    let (found, total) = pages(&host);
+    assert!(found.starts_with("258 of 2 MiB are needed"), "{found}");
+    assert_eq!(total, 258 + 129, "two switches', as none runs");
+    host.hugepages = Some(Hugepages::default());
     config.dpdk.hugepages = false;
     assert_eq!(lacking(&config, &host), []);
 }

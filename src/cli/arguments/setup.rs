@@ -18,12 +18,16 @@ hand. The exit status is 1 while anything is lacking.
 Examples:
   viaduct setup --dry-run
   viaduct setup
+  viaduct setup --handover
   viaduct setup --dry-run --json | jq -r '.[].kernel_parameters[]?'"
 )]
 pub struct SetupArguments {
     /// Tell what is lacking, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Have huge pages for a handover too: the new process's, beside those of the one that runs
+    #[arg(long)]
+    pub handover: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
