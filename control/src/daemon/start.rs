@@ -22,7 +22,8 @@ impl Daemon {
         for line in Budget::new(&config, &Desired::default()).to_string().lines() {
             tracing::info!("memory: {line}");
         }
-        let mut ignition = Ignition::begin(&config);
+        // The workers have not begun.
+        let mut ignition = Ignition::begin(&config, config.workers.cores.first().copied());
         let store = store::open(&config.store)?;
         let mut hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
         let server = Server::bind(&config.control.socket)?;

@@ -89,7 +89,8 @@ impl Prepared {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let ignition = Ignition::begin(&config);
+        // The workers' cores are the other process's.
+        let ignition = Ignition::begin(&config, None);
         let store = store::open(&config.store).map_err(|error| error.to_string())?;
         let mut hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
         let same = Same {

@@ -24,6 +24,7 @@
 
 mod configure;
 mod devargs;
+mod drivers;
 mod eal;
 mod error;
 mod ethdev;
