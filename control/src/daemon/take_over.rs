@@ -19,6 +19,7 @@ use crate::handover::{Channel, ChannelError, FORMAT, Hello, Message, Offered, Pr
 use crate::learned::Learned;
 use crate::metrics::Metrics;
 use crate::model::{Desired, PortUuid};
+use crate::notify::Notify;
 use crate::reports::Reports;
 use crate::show::Server;
 use crate::show::view::TakenOverView;
@@ -155,6 +156,8 @@ impl Prepared {
         let rate = u128::from(switch.cycles_per_second().max(1));
         let pause_us = u128::from(cycles().saturating_sub(since)) * 1_000_000 / rate;
         let pause_us = u64::try_from(pause_us).unwrap_or(u64::MAX);
+        // What comes takes its time, and systemd hears of this process alone already.
+        let feeding = Notify::begin(switch.hearts());
         // Who was told that all is taken may be gone.
         let _ = channel.send(&Message::Flowing { pause_us, guests }, Vec::new()).await;
         let Offered { pid, version, .. } = from;
@@ -179,6 +182,7 @@ impl Prepared {
         let reports = Reports::after(gone, Arc::clone(&store), &host);
         let at = jiff::Timestamp::now();
         let taken_over = TakenOverView { pid, version, at, guests, pause_us };
+        drop(feeding);
         let daemon = Daemon::new(origin, switch, store, hold, reports, server, metrics);
         Daemon { news, taken_over: Some(taken_over), ..daemon }
     }

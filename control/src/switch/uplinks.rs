@@ -12,6 +12,7 @@ use dataplane::dpdk::DeviceEvent;
 use dataplane::port::bond::{Bond, BondPort, BondSource};
 use dataplane::port::{Rxq, TxPort};
 use dataplane::snapshot::PortId;
+use tokio::task::yield_now;
 
 use super::{RETRY, Switch};
 use crate::bond::{Hinterland, Reach, Rules, Settings, Station, Watched, WireStatus};
@@ -236,6 +237,8 @@ impl Switch {
                 // Control sends by a bond too, and had better not wait for a worker, or one for it.
                 let senders = self.config.workers.cores.len() + usize::from(uplink.bond.is_some());
                 let (id, mtu) = (uplink.id, physnet.mtu);
+                // A card takes seconds, of which the watchdog has to hear that they are not lost.
+                yield_now().await;
                 match Wire::open(self.eal, &self.pool, device, id, mtu, senders, &mut left) {
                     Ok(Opened { wire, rxqs, egress }) => {
                         tracing::info!(physnet = %name, device = %device, driver = wire.driver(), "opened the uplink");
