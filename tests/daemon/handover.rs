@@ -94,7 +94,12 @@ fn what_is_refused_leaves_the_former_process_running() {
     let gone = "the directory `/nowhere/at/all` is not there";
     refused(&mut switch, "store.directory", "'/nowhere/at/all'", Some(&store), gone);
 
-    // Nothing of it has harmed: now it can be done, and a dry run does not.
+    // Nothing of it has harmed: now it can be done, and a dry run does not. A socket at which nobody is
+    // goes too, and is no guest.
+    let mut nobody = guest_port("c", "n", "52:54:00:00:00:0c");
+    nobody["mode"] = json!("server");
+    switch.put(&port_key("c"), &nobody);
+    switch.wait_status("c", "waiting");
     let dry = switch.viaduct(&["handover", "--dry-run", "--json"]).success();
     let dry: Value = serde_json::from_str(&dry).expect("JSON");
     assert_eq!((&dry["dry_run"], &dry["guests"]), (&json!(true), &json!(2)));

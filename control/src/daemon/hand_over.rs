@@ -3,7 +3,7 @@
 //! Until the new process has taken the guests this one goes on whatever happens to that one: what is
 //! prepared there costs nothing here but the time that its processor takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -34,6 +34,8 @@ pub(super) struct Handing {
     version: String,
     /// What the new process knows of each guest.
     told: BTreeMap<PortUuid, u64>,
+    /// Those that are connected.
+    connected: BTreeSet<PortUuid>,
     since: Instant,
     prepared: Duration,
 }
@@ -75,6 +77,7 @@ impl Daemon {
                     dry_run,
                     version: String::new(),
                     told: BTreeMap::new(),
+                    connected: BTreeSet::new(),
                     since: Instant::now(),
                     prepared: Duration::ZERO,
                 });
@@ -163,6 +166,10 @@ impl Daemon {
         let given = self.switch.give(&handing.told).map_err(|it| format!("a guest: {it}"))?;
         for Given { changes, record, descriptors } in given {
             handing.told.insert(record.port, changes);
+            match record.is_connected() {
+                true => handing.connected.insert(record.port),
+                false => handing.connected.remove(&record.port),
+            };
             let guest = Message::Guest(Box::new(record));
             handing.successor.tell(&guest, descriptors).await.map_err(|it| it.to_string())?;
         }
@@ -254,7 +261,7 @@ impl Handing {
             dry_run: self.dry_run,
             pid: self.successor.pid(),
             version: self.version.clone(),
-            guests: flowing.map_or(self.told.len() as u32, |(_, guests)| guests),
+            guests: flowing.map_or(self.connected.len() as u32, |(_, guests)| guests),
             prepared_ms: self.prepared.as_millis() as u64,
             pause_us: flowing.map(|(pause_us, _)| pause_us),
         })

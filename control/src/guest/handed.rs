@@ -37,6 +37,13 @@ pub(crate) struct GuestRecord {
     session: Option<SessionImage>,
 }
 
+impl GuestRecord {
+    /// Whether a guest's process is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.session.is_some()
+    }
+}
+
 impl GuestHandle {
     /// The guest as it is, with copies of its descriptors. None if there is nothing to hand over.
     pub(crate) fn record(
