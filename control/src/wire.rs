@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use dataplane::dpdk::{DeviceEvent, EthConfig, EthDev, EthStats, Link, Mempool, Started};
 use dataplane::port::Rxq;
@@ -16,7 +17,8 @@ use dataplane::dpdk::Eal;
 use parking_lot::Mutex;
 
 use crate::budget::{Holding, Left};
-use crate::model::{Devargs, InterfaceName, Mac};
+use crate::model::{Devargs, InterfaceName, Mac, PciAddress};
+use crate::nic::OwnVfs;
 use crate::pci::{self, Claim, PfState, PfWatch, Stay};
 
 /// The largest MTU of DPDK's net_tap: its frames have 1522 octets at most, of which 18 are not payload.
@@ -36,6 +38,10 @@ pub(crate) struct Wire {
     id: PortId,
     /// How it was started.
     config: EthConfig,
+    /// When that was.
+    started: Instant,
+    /// The address that its card has for it, if its driver does not take that.
+    refused_mac: Mutex<Option<Mac>>,
     /// The card that it is a virtual function of.
     card: Option<PfWatch>,
     /// What has it stay with the switch's driver when it is closed, if it is a device of PCI.
@@ -51,6 +57,14 @@ pub(crate) struct Wire {
     shortfalls: Vec<String>,
 }
 
+/// What was heard of devices lately.
+pub(crate) struct News {
+    /// What they have told themselves.
+    pub(crate) events: Vec<DeviceEvent>,
+    /// How their cards have those set that are virtual functions.
+    pub(crate) own: OwnVfs,
+}
+
 /// What is wrong with an open device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ailment {
@@ -60,12 +74,15 @@ pub(crate) enum Ailment {
     Reset(String),
     /// It hears nothing before it is started anew.
     Deaf(String),
+    /// Its card has given it this address, and it uses another one.
+    Renamed(Mac),
 }
 
 impl std::fmt::Display for Ailment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Ailment::Removed(why) | Ailment::Reset(why) | Ailment::Deaf(why) => f.write_str(why),
+            Ailment::Renamed(mac) => write!(f, "its card has given it the address {mac}"),
         }
     }
 }
@@ -172,6 +189,8 @@ impl Wire {
             device,
             id,
             config,
+            started: Instant::now(),
+            refused_mac: Mutex::default(),
             card: None,
             stay: None,
             vlans: started.applied.vlan_filter.then(Mutex::default),
@@ -184,8 +203,8 @@ impl Wire {
         Ok(Opened { wire, rxqs, egress })
     }
 
-    /// Stops the device and starts it again, since it was reset or has become deaf. Its queues must have
-    /// been given back. The error is a sentence; the device is to be closed then.
+    /// Stops the device and starts it again, since it was reset, has become deaf or has another address.
+    /// Its queues must have been given back. The error is a sentence; the device is to be closed then.
     pub(crate) fn restart(
         &mut self,
         pool: &Mempool,
@@ -198,11 +217,34 @@ impl Wire {
             Ailment::Removed(why) => return Err(why.clone()),
             Ailment::Reset(_) => self.device.reset().map_err(|error| error.to_string())?,
             Ailment::Deaf(_) => {}
+            Ailment::Renamed(mac) => {
+                // Drivers tell their cards the address again when they are started, and a card that
+                // trusts them would go back to the former one. What is refused is tried once more below.
+                let _ = self.device.set_mac(mac.octets());
+                self.device.reset().map_err(|error| error.to_string())?;
+            }
         }
         let started = self.device.configure_and_start(&self.config, pool);
         // It may have forgotten them.
         self.vlans = self.vlans.as_ref().map(|_| Mutex::default());
-        Ok(self.ends(started.map_err(|error| error.to_string())?, pool))
+        let ends = self.ends(started.map_err(|error| error.to_string())?, pool);
+        self.started = Instant::now();
+        *self.refused_mac.get_mut() = match ailment {
+            Ailment::Renamed(mac) => self.refuses(*mac).then_some(*mac),
+            _ => None,
+        };
+        Ok(ends)
+    }
+
+    /// Whether it cannot be brought to use this address, which its card has for it.
+    fn refuses(&self, mac: Mac) -> bool {
+        if self.mac() == Some(mac) {
+            return false;
+        }
+        if let Err(error) = self.device.set_mac(mac.octets()) {
+            tracing::warn!("{error}");
+        }
+        self.mac() != Some(mac)
     }
 
     /// What is polled and sent by.
@@ -231,10 +273,10 @@ impl Wire {
         }
     }
 
-    /// Looks whether the device has to be seen to, by what devices have told lately and by its card.
-    pub(crate) fn ailment(&self, events: &[DeviceEvent]) -> Option<Ailment> {
+    /// Looks whether the device has to be seen to, by what was heard lately and by its card.
+    pub(crate) fn ailment(&self, news: &News) -> Option<Ailment> {
         let (name, port) = (self.device.name(), self.device.port());
-        for event in events {
+        for event in &news.events {
             match event {
                 DeviceEvent::Removal(removed) if removed == name => {
                     let why = format!("the host has taken the device {name} away");
@@ -246,15 +288,32 @@ impl Wire {
                 _ => {}
             }
         }
-        if events.contains(&DeviceEvent::Reset(port)) {
+        if news.events.contains(&DeviceEvent::Reset(port)) {
             return Some(Ailment::Reset("its card has reset it".to_owned()));
         }
+        let renamed = || self.new_mac(&news.own).map(Ailment::Renamed);
         match self.card.as_ref()?.look() {
-            PfState::Returned(card) => {
-                Some(Ailment::Deaf(format!("its card {card} was down, or was reset")))
-            }
-            PfState::Well | PfState::Down(_) | PfState::NoCarrier(_) => None,
+            PfState::Returned(card) => renamed()
+                .or_else(|| Some(Ailment::Deaf(format!("its card {card} was down, or was reset")))),
+            PfState::Well | PfState::NoCarrier(_) => renamed(),
+            // It would ask its card, which does not answer.
+            PfState::Down(_) => None,
         }
+    }
+
+    /// The address that its card has for it, if it uses another one and was not brought to that yet.
+    fn new_mac(&self, own: &OwnVfs) -> Option<Mac> {
+        // What was seen before it was started may be how another function was set, in its place.
+        if own.looked <= self.started {
+            return None;
+        }
+        let (_, _, settings) = own.vfs.get(&PciAddress::parse(self.device.name())?)?;
+        let (given, mac) = (settings.mac?, self.mac()?);
+        let mut refused = self.refused_mac.lock();
+        if given == mac {
+            *refused = None;
+        }
+        (given != mac && *refused != Some(given)).then_some(given)
     }
 
     /// Why no frame can pass at the moment, if more is known than that its link is down.
@@ -273,9 +332,16 @@ impl Wire {
     }
 
     /// What frames do not pass though the link is up, since the device is a virtual function.
-    pub(crate) fn limits(&self) -> Option<&'static str> {
+    pub(crate) fn limits(&self) -> Option<String> {
         self.card.as_ref()?;
-        Some(pci::limits(self.driver()))
+        let limits = pci::limits(self.driver());
+        let (Some(given), Some(mac)) = (*self.refused_mac.lock(), self.mac()) else {
+            return Some(limits.to_owned());
+        };
+        Some(format!(
+            "its card has given it the address {given}, and its driver stays with {mac}, to which frames \
+             may not arrive: set that back (ip link set PF vf N mac {mac}), or restart the switch; {limits}"
+        ))
     }
 
     /// Changes the MTU of a tap interface, as far as its driver can. What was in force stays if the

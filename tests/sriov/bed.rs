@@ -31,7 +31,7 @@ const MEDIA: u64 = 128 << 20;
 
 /// What a configuration has in every test.
 const CONFIGURATION: &str = "host = 'here'\n\
-    [dpdk]\nmemory_mib = 160\npool_frames = 4095\n\
+    [dpdk]\nmemory_mib = 160\npool_frames = 8191\n\
     [fdb]\nentries = 4096\n\
     [workers]\ncores = [1]\nidle = 'sleep'\nsleep_max_us = 500\n";
 
@@ -141,8 +141,23 @@ impl Bed {
     /// Starts the switch with this beside what is in every configuration, and waits until it answers.
     #[track_caller]
     pub fn start(&self, configuration: &str) {
-        self.write("/etc/viaduct/viaduct.toml", &format!("{CONFIGURATION}{configuration}"));
+        self.configure(configuration);
         self.start_again();
+    }
+
+    /// Writes a configuration for who reads it next: this beside what is in every one.
+    #[track_caller]
+    pub fn configure(&self, configuration: &str) {
+        self.write("/etc/viaduct/viaduct.toml", &format!("{CONFIGURATION}{configuration}"));
+    }
+
+    /// Has a new process of the switch go on in the place of the one that runs; returns its process id.
+    #[track_caller]
+    pub fn hand_over(&self) -> u64 {
+        let told = self.json("handover");
+        let pid = told["pid"].as_u64().expect("a process");
+        self.sh(&format!("echo {pid} >/run/viaduct.pid"));
+        pid
     }
 
     /// Starts the switch as it was configured last, and waits until it answers.
@@ -238,6 +253,18 @@ impl Bed {
             }
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Waits until a port, or a physnet, has a reason with this in it, and returns the reason.
+    #[track_caller]
+    pub fn wait_reason(&self, what: &str, part: &str) -> String {
+        let mut reason = String::new();
+        eventually(&format!("the reason of {what} has `{part}`"), SOON, || {
+            let state = self.state(what).unwrap_or_default();
+            reason = state["reason"].as_str().unwrap_or_default().to_owned();
+            reason.contains(part)
+        });
+        reason
     }
 
     fn path(&self, name: &str) -> PathBuf {

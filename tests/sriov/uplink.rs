@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::bed::{self, Bed};
 use crate::common::daemon::{network_key, port_key, uuid};
 use crate::common::process::eventually;
+use crate::vfs::shown;
 
 /// The first virtual function of the first card.
 const VF: &str = "0000:01:10.0";
@@ -118,9 +119,10 @@ fn a_card_that_goes_down_and_up_leaves_it_deaf_for_a_moment_only() {
     let mut bed = on_the_uplink();
 
     bed.sh("ip link set pf0 down");
+    bed.wait_reason("physnets/wire", "the interface pf0 of its card is down");
     let state = bed.wait_status("physnets/wire", "down");
     let reason = state["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("pf0") && reason.contains("ip link set pf0 up"), "{reason}");
+    assert!(reason.ends_with("ip link set pf0 up"), "{reason}");
     bed.sh("ip link set pf0 up");
     bed.wires[0].reaches(MAC, IP, LATER);
     bed.wait_status("physnets/wire", "ready");
@@ -133,6 +135,64 @@ fn a_card_that_goes_down_and_up_leaves_it_deaf_for_a_moment_only() {
         bed.log().matches("started the device again").count() >= 2
     });
     bed.wires[0].reaches(MAC, IP, LATER);
+}
+
+#[test]
+fn another_address_that_its_card_gives_it_is_used() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    // The card of a trusted one would take the former address back from it.
+    bed.sh("ip link set pf0 vf 0 trust on");
+    bed.start(UPLINK);
+    add_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+    let uplink = |bed: &Bed| bed.json("show ports")[0].clone();
+    let restarts = uplink(&bed)["restarts"].as_u64().expect("a number");
+
+    let give = |bed: &Bed, mac: [u8; 6]| {
+        let words = mac.map(|octet| format!("{octet:02x}")).join(":");
+        bed.sh(&format!("ip link set pf0 vf 0 mac {words}"));
+        let station =
+            json!({"network": uuid("red"), "kind": "tap", "interface": "g1", "mac": words});
+        bed.put(&port_key("station"), &station);
+        bed.sh(&format!("ip link set g1 address {words}"));
+        address_station(bed);
+        words
+    };
+    let mac = [0x52, 0x54, 0, 0xbb, 0, 1];
+    let words = give(&bed, mac);
+    bed.wait_logged(&format!(
+        "its card has given it the address {words}: started the device again"
+    ));
+    bed.wires[0].reaches(mac, IP, LATER);
+    let seen = uplink(&bed);
+    assert_eq!(
+        (&seen["mac"], &seen["restarts"]),
+        (&json!(words), &json!(restarts + 1)),
+        "{seen:#}"
+    );
+    assert_eq!(shown(&bed, "pf0", 0)["address"], words, "the card has it still");
+
+    // Another function's address is no matter of this one. This is seen later than that.
+    bed.sh("ip link set pf0 vf 1 mac 52:54:00:bb:00:02");
+    let mac = [0x52, 0x54, 0, 0xbb, 0, 3];
+    let words = give(&bed, mac);
+    eventually("the second address is used", LATER, || uplink(&bed)["mac"] == words);
+    bed.wires[0].reaches(mac, IP, LATER);
+    assert_eq!(uplink(&bed)["restarts"], json!(restarts + 2));
+
+    // While its card is down nobody can tell the function.
+    bed.sh("ip link set pf0 down");
+    bed.wait_status("physnets/wire", "down");
+    let mac = [0x52, 0x54, 0, 0xbb, 0, 4];
+    let words = give(&bed, mac);
+    bed.sh("ip link set pf0 up");
+    eventually("the third address is used", LATER, || uplink(&bed)["mac"] == words);
+    bed.wires[0].reaches(mac, IP, LATER);
+    assert_eq!(shown(&bed, "pf0", 0)["address"], words, "the card has it still");
+    bed.stop();
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn port(vf: &str, last: u8, more: &Value) -> Value {
 
 /// A VF as `ip` shows it.
 #[track_caller]
-fn shown(bed: &Bed, pf: &str, number: usize) -> Value {
+pub fn shown(bed: &Bed, pf: &str, number: usize) -> Value {
     let text = bed.sh(&format!("ip -j -d link show {pf}"));
     let links: Value = serde_json::from_str(text.trim()).expect("JSON");
     links[0]["vfinfo_list"][number].clone()
@@ -138,7 +138,7 @@ fn what_cannot_be_had_is_told_and_changes_nothing_else() {
         return;
     }
     let bed = Bed::restore();
-    bed.start(&format!("{WIRE}[physnets.other]\ndevice = '0000:02:10.0'\n"));
+    bed.start(&format!("{WIRE}[physnets.other]\ndevice = 'pf1/0'\n"));
     network(&bed, "n", json!({"type": "vlan", "physnet": "wire", "vlan": 100}));
     bed.put(&key("good"), &port("pf0/0", 1, &json!({})));
     bed.wait_status("good", "ready");
@@ -166,7 +166,7 @@ fn what_cannot_be_had_is_told_and_changes_nothing_else() {
              `link_state`, or choose a VF of another NIC",
         ),
         (
-            "pf1/0",
+            "0000:02:10.0",
             json!({}),
             "VF 0 of `pf1` is the device of physnet `other`; choose another VF",
         ),

@@ -238,6 +238,12 @@ impl Figures {
             "Segments that frames were cut into in software for the port.",
             each(|view| view.software_segments),
         )?;
+        page.counters(
+            "port_device_restarts",
+            "Times that the port's device was stopped and started again, since its card had been reset \
+             or had given it another address.",
+            each(|view| view.restarts),
+        )?;
         page.gauges(
             "port_learned_addresses",
             "Addresses that are learned behind the port now.",

@@ -16,8 +16,9 @@ use tokio::time::{sleep, timeout};
 
 use super::filters::Filters;
 use super::link::{NicEvents, NicLink, NicLinks};
+use super::own::OwnVfs;
 use super::settings::VfSettings;
-use super::sysfs::Sysfs;
+use super::sysfs::{Sysfs, VfPlace};
 use super::vfs::Vfs;
 use crate::model::{InterfaceName, Mac, PciAddress, PortUuid, VfName};
 
@@ -40,8 +41,8 @@ pub(crate) struct Wanted {
     pub(crate) vfs: BTreeMap<PortUuid, VfOrder>,
     /// Addresses behind the switch, by the PF that is the way to them.
     pub(crate) filters: BTreeMap<InterfaceName, FilterOrder>,
-    /// PCI devices that the switch has for itself, with what for.
-    pub(crate) taken: BTreeMap<String, String>,
+    /// VFs, and other devices of PCI, that the switch has for itself, with what for.
+    pub(crate) taken: BTreeMap<VfName, String>,
 }
 
 /// A VF that is given to a guest.
@@ -116,6 +117,7 @@ struct Shared {
 struct Seen {
     vfs: BTreeMap<PortUuid, VfStatus>,
     filters: BTreeMap<InterfaceName, PfFilters>,
+    own: OwnVfs,
 }
 
 struct Task {
@@ -164,6 +166,11 @@ impl VfKeeper {
     pub(crate) fn filters(&self, pf: &InterfaceName) -> Option<PfFilters> {
         self.shared.seen.lock().filters.get(pf).cloned()
     }
+
+    /// The VFs that the switch has for itself, as they were seen last.
+    pub(crate) fn own(&self) -> OwnVfs {
+        self.shared.seen.lock().own.clone()
+    }
 }
 
 impl Drop for VfKeeper {
@@ -202,11 +209,14 @@ impl Task {
 
     async fn look(&mut self) {
         let wanted = self.shared.wanted.lock().clone();
-        let vfs = self.vfs.keep(&wanted, &self.links, &self.sysfs).await;
+        let place = |(name, holder)| Some((self.sysfs.place(name).ok()?, holder));
+        let taken: BTreeMap<VfPlace, &String> = wanted.taken.iter().filter_map(place).collect();
+        let own = OwnVfs::look(taken.keys(), &self.links, &self.sysfs).await;
+        let vfs = self.vfs.keep(&wanted.vfs, &taken, &self.links, &self.sysfs).await;
         let filters = self.filters.keep(&wanted.filters, &self.links, &self.sysfs).await;
         // What is reported as good is good by what was wanted then, and not by what is wanted now.
         if *self.shared.wanted.lock() == wanted {
-            *self.shared.seen.lock() = Seen { vfs, filters };
+            *self.shared.seen.lock() = Seen { vfs, filters, own };
         }
     }
 }

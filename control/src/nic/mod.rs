@@ -6,9 +6,11 @@
 mod filters;
 mod keeper;
 mod link;
+mod own;
 mod settings;
 mod sysfs;
 mod vfs;
 
 pub(crate) use keeper::{FilterOrder, Overflow, VfKeeper, VfOrder, VfStatus, Wanted};
+pub(crate) use own::OwnVfs;
 pub(crate) use settings::VfSettings;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
-use super::keeper::{VfOrder, VfStatus, Wanted, find};
+use super::keeper::{VfOrder, VfStatus, find};
 use super::link::{NicLink, NicLinks, Refusal};
 use super::settings::{VfSetting, VfSettings};
 use super::sysfs::{Sysfs, VfPlace};
@@ -46,20 +46,22 @@ struct Refused {
 type Pfs = BTreeMap<InterfaceName, Result<NicLink, String>>;
 
 impl Vfs {
-    /// Sets what is not as it should be, and resets VFs that are nobody's any more.
+    /// Sets what is not as it should be, and resets VFs that are nobody's any more. Those that are
+    /// `taken` are devices of the switch itself.
     pub(super) async fn keep(
         &mut self,
-        wanted: &Wanted,
+        wanted: &BTreeMap<PortUuid, VfOrder>,
+        taken: &BTreeMap<VfPlace, &String>,
         links: &NicLinks,
         sysfs: &Sysfs,
     ) -> BTreeMap<PortUuid, VfStatus> {
         let places: BTreeMap<PortUuid, Result<VfPlace, String>> =
-            wanted.vfs.iter().map(|(port, order)| (*port, sysfs.place(&order.vf))).collect();
+            wanted.iter().map(|(port, order)| (*port, sysfs.place(&order.vf))).collect();
         self.release(&places, links).await;
         let mut pfs = Pfs::new();
         let mut owners = BTreeMap::new();
         let mut statuses = BTreeMap::new();
-        for (port, order) in &wanted.vfs {
+        for (port, order) in wanted {
             let place = match &places[port] {
                 Ok(place) => place,
                 Err(trouble) => {
@@ -72,8 +74,7 @@ impl Vfs {
                 }
             };
             let address = sysfs.address(place);
-            let holder = address.as_ref().and_then(|it| wanted.taken.get(it.as_str()));
-            let status = match (owners.insert(place.clone(), *port), holder) {
+            let status = match (owners.insert(place.clone(), *port), taken.get(place)) {
                 (Some(other), _) => {
                     owners.insert(place.clone(), other);
                     self.troubled(*port, format!(

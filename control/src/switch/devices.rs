@@ -1,9 +1,9 @@
 //! Devices that have to be seen to while they are open: those that the host takes away, which waits for
-//! us, and those that have become deaf.
+//! us, those that have become deaf, and those whose address is another one now.
 //!
 //! What ails is unpublished first and its queues are taken back, as when it is closed for good. One that
 //! is to go is closed then, and tried again in its turn, so that it is back by itself when there is such
-//! a device again; one that is deaf is stopped and started.
+//! a device again; any other is stopped and started.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use dataplane::snapshot::PortId;
 use super::Switch;
 use crate::compile::used_networks;
 use crate::model::{Network, PhysnetName, PortUuid, Segment};
-use crate::wire::{Ailment, Wire};
+use crate::nic::VfKeeper;
+use crate::wire::{Ailment, News, Wire};
 
 /// Whose device it is.
 enum Place {
@@ -89,10 +90,11 @@ impl Switch {
 
     /// Takes out the devices that have to be seen to. Their places wait for a device from now on.
     fn take_ailing(&mut self) -> Vec<(Place, PortId, Arc<Wire>, Ailment)> {
-        let events = self.eal.take_events();
+        let own = self.nics.as_ref().map(VfKeeper::own).unwrap_or_default();
+        let news = News { events: self.eal.take_events(), own };
         let mut ailing = Vec::new();
         for (name, uplink) in &mut self.uplinks {
-            for (at, wire, ailment) in uplink.take_ailing(&events) {
+            for (at, wire, ailment) in uplink.take_ailing(&news) {
                 ailing.push((Place::Uplink(name.clone(), at), uplink.id(), wire, ailment));
             }
             if uplink.wire().is_none() {
@@ -100,7 +102,7 @@ impl Switch {
             }
         }
         for (uuid, live) in &mut self.ports {
-            if let Some((wire, ailment)) = live.take_ailing(&events) {
+            if let Some((wire, ailment)) = live.take_ailing(&news) {
                 self.attached.ports.remove(uuid);
                 ailing.push((Place::Port(*uuid), live.id(), Arc::new(wire), ailment));
             }

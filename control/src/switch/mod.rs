@@ -176,6 +176,9 @@ impl Switch {
             told: None,
         };
         switch.add_uplinks();
+        if !switch.held {
+            switch.want_of_nics();
+        }
         switch.crew.keep(switch.pins()).await;
         // Frames that come in before there is any network are told from those of a port that is down.
         switch.open_and_publish(true).await;

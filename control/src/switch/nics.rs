@@ -7,7 +7,7 @@ use super::Switch;
 use crate::config::FiltersFull;
 use crate::model::{
     Attachment, Devargs, FilterState, InterfaceName, LinkState, Mac, PhysnetName, Port, PortUuid,
-    Segment, Status, VfActual, VfDirect, VfState,
+    Segment, Status, VfActual, VfDirect, VfName, VfState,
 };
 use crate::nic::{FilterOrder, Overflow, VfKeeper, VfOrder, VfSettings, VfStatus, Wanted};
 
@@ -15,7 +15,7 @@ impl Switch {
     /// Has the NICs be set as desired state, which is in force, wants it.
     pub(super) fn want_of_nics(&mut self) {
         let wanted = self.wanted_of_nics();
-        if self.nics.is_none() && (!wanted.vfs.is_empty() || !wanted.filters.is_empty()) {
+        if self.nics.is_none() && wanted != Wanted::default() {
             match VfKeeper::start() {
                 Ok(keeper) => self.nics = Some(keeper),
                 Err(reason) => tracing::error!("{reason}"),
@@ -29,8 +29,8 @@ impl Switch {
     fn wanted_of_nics(&self) -> Wanted {
         let mut wanted = Wanted::default();
         for (name, physnet) in &self.config.physnets {
-            for device in physnet.devices() {
-                wanted.taken.insert(device.device(), format!("physnet `{name}`"));
+            for vf in physnet.devices().iter().filter_map(vf_name) {
+                wanted.taken.insert(vf, format!("physnet `{name}`"));
             }
             let macs = self.macs_behind(name);
             if macs.is_empty() {
@@ -48,7 +48,9 @@ impl Switch {
         for (uuid, port) in &self.desired.ports {
             match &port.attachment {
                 Attachment::Ethdev { device, .. } => {
-                    wanted.taken.insert(device.device(), format!("port {uuid}"));
+                    if let Some(vf) = vf_name(device) {
+                        wanted.taken.insert(vf, format!("port {uuid}"));
+                    }
                 }
                 Attachment::VfDirect(vf) => {
                     let order = VfOrder { vf: vf.vf.clone(), settings: self.settings(port, vf) };
@@ -195,6 +197,14 @@ impl Switch {
 
     fn vf_seen(&self, uuid: PortUuid) -> Option<VfStatus> {
         self.nics.as_ref()?.vf(uuid)
+    }
+}
+
+/// The name of a device of PCI, which may be a VF.
+fn vf_name(device: &Devargs) -> Option<VfName> {
+    match device.virtual_function() {
+        Some((pf, number)) => Some(VfName::OfPf { pf, number }),
+        None => device.device().parse().ok(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use dataplane::dpdk::DeviceEvent;
 use dataplane::port::eth::EthPort;
 use dataplane::port::{Rxq, TxPort};
 use dataplane::snapshot::PortId;
@@ -13,7 +12,7 @@ use super::{RETRY, Switch};
 use crate::guest::{GuestHandle, GuestOptions, GuestSocket};
 use crate::model::{Attachment, Desired, Port, PortUuid, SocketMode};
 use crate::tap::{TapHandle, TapWatch};
-use crate::wire::{Ailment, Opened, Wire};
+use crate::wire::{Ailment, News, Opened, Wire};
 
 /// A port that exists, in whatever state.
 pub(super) struct LivePort {
@@ -21,6 +20,8 @@ pub(super) struct LivePort {
     /// As it was attached; what can change without reopening is read from desired state.
     attachment: Attachment,
     link: Link,
+    /// Times that its device was stopped and started again.
+    restarts: u64,
 }
 
 /// What is behind a port.
@@ -54,9 +55,9 @@ impl LivePort {
     }
 
     /// Takes its device out, if that has to be seen to.
-    pub(super) fn take_ailing(&mut self, events: &[DeviceEvent]) -> Option<(Wire, Ailment)> {
+    pub(super) fn take_ailing(&mut self, news: &News) -> Option<(Wire, Ailment)> {
         let Link::Wire { wire, .. } = &mut self.link else { return None };
-        let ailment = wire.ailment(events)?;
+        let ailment = wire.ailment(news)?;
         let waiting = Link::Waiting { reason: ailment.to_string(), again: Instant::now() + RETRY };
         match std::mem::replace(&mut self.link, waiting) {
             Link::Wire { wire, .. } => Some((wire, ailment)),
@@ -67,6 +68,12 @@ impl LivePort {
     /// Puts a device back that was seen to.
     pub(super) fn put_back(&mut self, wire: Wire, egress: Arc<EthPort>) {
         self.link = Link::Wire { wire, egress };
+        self.restarts += 1;
+    }
+
+    /// Times that its device was stopped and started again.
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// Closes its device, which the next process opens; its guest is that process's already.
@@ -153,7 +160,7 @@ impl Switch {
             };
             let link = Link::Waiting { reason: String::new(), again: Instant::now() };
             let attachment = port.attachment.clone();
-            self.ports.insert(*uuid, LivePort { id, attachment, link });
+            self.ports.insert(*uuid, LivePort { id, attachment, link, restarts: 0 });
         }
     }
 

@@ -186,7 +186,7 @@ fn wire_status(wire: &Wire) -> (Status, Option<String>) {
     let down = || wire.link().filter(|link| !link.up).map(|_| "its link is down".to_owned());
     match wire.trouble().or_else(down) {
         Some(trouble) => (Status::Down, Some(trouble)),
-        None => (Status::Ready, wire.limits().map(str::to_owned)),
+        None => (Status::Ready, wire.limits()),
     }
 }
 

@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::dpdk::DeviceEvent;
 use dataplane::port::bond::{Bond, BondPort, BondSource};
 use dataplane::port::{Rxq, TxPort};
 use dataplane::snapshot::PortId;
@@ -18,7 +17,7 @@ use super::{RETRY, Switch};
 use crate::bond::{Hinterland, Reach, Rules, Settings, Station, Watched, WireStatus};
 use crate::config::{BondMode, MONITOR_ALONE_MS, Physnet};
 use crate::model::{Devargs, PhysnetName, Status};
-use crate::wire::{Ailment, Opened, Wire};
+use crate::wire::{Ailment, News, Opened, Wire};
 
 /// A physnet's uplink.
 pub(super) struct Uplink {
@@ -34,6 +33,8 @@ pub(super) struct Uplink {
 pub(super) struct Member {
     device: Devargs,
     state: State,
+    /// Times that it was stopped and started again.
+    restarts: u64,
 }
 
 enum State {
@@ -69,13 +70,10 @@ impl Uplink {
 
     /// Takes out the devices that have to be seen to, by the members' numbers. When this is published,
     /// nobody else has them.
-    pub(super) fn take_ailing(
-        &mut self,
-        events: &[DeviceEvent],
-    ) -> Vec<(usize, Arc<Wire>, Ailment)> {
+    pub(super) fn take_ailing(&mut self, news: &News) -> Vec<(usize, Arc<Wire>, Ailment)> {
         let members = self.members.iter_mut().enumerate();
         let taken = members.filter_map(|(at, member)| {
-            let ailment = member.wire().ok()?.ailment(events)?;
+            let ailment = member.wire().ok()?.ailment(news)?;
             let (reason, again) = (ailment.to_string(), Instant::now() + RETRY);
             match std::mem::replace(&mut member.state, State::Waiting { reason, again }) {
                 State::Open { wire, .. } => Some((at, wire, ailment)),
@@ -94,6 +92,7 @@ impl Uplink {
         rxqs: Vec<Rxq>,
     ) -> Vec<Rxq> {
         self.members[at].state = State::Open { wire: Arc::new(wire), egress };
+        self.members[at].restarts += 1;
         rxqs.into_iter().map(|rxq| self.of_member(at, rxq)).collect()
     }
 
@@ -140,6 +139,11 @@ impl Uplink {
         self.bond.as_ref().map_or(0, |bond| members.map(|member| bond.ignored(member)).sum())
     }
 
+    /// Times that its devices were stopped and started again.
+    pub(super) fn restarts(&self) -> u64 {
+        self.members.iter().map(|member| member.restarts).sum()
+    }
+
     /// Whether nothing can leave by it.
     pub(super) fn is_dead(&self) -> bool {
         self.wire().is_none() || self.links().dead
@@ -166,7 +170,7 @@ impl Uplink {
             (Some(_), [one]) => Some(format!("the link of {one} is down")),
             (Some(_), many) => Some(format!("the links of {} are down", many.join(" and "))),
         });
-        let limits = || self.wire().and_then(Wire::limits).map(str::to_owned);
+        let limits = || self.wire().and_then(Wire::limits);
         (if dead { Status::Down } else { Status::Ready }, reason.or_else(limits))
     }
 }
@@ -216,7 +220,7 @@ impl Switch {
             let watched = Watched::new(name.clone(), devices.clone(), reach, settings(physnet));
             self.monitor.follow(Arc::clone(&watched));
             let waiting = || State::Waiting { reason: String::new(), again: Instant::now() };
-            let member = |device| Member { device, state: waiting() };
+            let member = |device| Member { device, state: waiting(), restarts: 0 };
             let members = devices.into_iter().map(member).collect();
             self.uplinks.insert(name.clone(), Uplink { id, members, bond, watched });
         }
@@ -229,7 +233,7 @@ impl Switch {
         for (name, uplink) in &mut self.uplinks {
             let physnet = &self.config.physnets[name];
             for at in 0..uplink.members.len() {
-                let Member { device, state } = &mut uplink.members[at];
+                let Member { device, state, .. } = &mut uplink.members[at];
                 let State::Waiting { reason: before, again } = state else { continue };
                 if *again > Instant::now() {
                     continue;

@@ -8,6 +8,7 @@ use dataplane::counters::{DropReason, PortTotals, Side};
 use dataplane::snapshot::{DomainId, PortId};
 
 use super::Switch;
+use super::ports::LivePort;
 use super::uplinks::Uplink;
 use crate::crew::{Assigned, Rota};
 use crate::model::{Attachment, Mac, Network, NetworkUuid, PortUuid, Status};
@@ -39,6 +40,7 @@ impl Switch {
                 device: Some(uplink.device()),
                 queues: uplink.members().len() as u16,
                 filters: self.filter_state(name),
+                restarts: uplink.restarts(),
                 ..bare_view(PortRef::Uplink { physnet: name.clone() }, PortKind::Uplink, status)
             };
             self.with_counts(view, id, &pollers)
@@ -77,6 +79,7 @@ impl Switch {
                 mirror: self.mirror_view(port),
                 vf,
                 queues,
+                restarts: live.map_or(0, LivePort::restarts),
                 ..bare_view(self.port_ref(*uuid), PortKind::from(&port.attachment), status)
             };
             match live {
@@ -393,6 +396,7 @@ fn bare_view(port: PortRef, kind: PortKind, status: Status) -> PortView {
         interface: None,
         vf: None,
         filters: None,
+        restarts: 0,
         queues: 0,
         workers: Vec::new(),
         received_frames: 0,

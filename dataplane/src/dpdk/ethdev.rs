@@ -212,21 +212,6 @@ impl EthDev {
         u32::try_from(self.device.socket()).ok()
     }
 
-    /// Its MAC address. A VF may not notice that the host has changed it.
-    ///
-    /// # Errors
-    /// The driver refuses.
-    pub fn mac(&self) -> Result<[u8; 6], EthError> {
-        let mut address = MaybeUninit::zeroed();
-        let call = || {
-            // SAFETY: DPDK writes the structure that it is given.
-            unsafe { dpdk_sys::rte_eth_macaddr_get(self.device.port, address.as_mut_ptr()) }
-        };
-        self.device.call("reading its MAC address", call)?;
-        // SAFETY: zeroes are a valid value, and DPDK has written over them.
-        Ok(unsafe { address.assume_init() }.addr_bytes)
-    }
-
     /// The state of its link, as the driver knows it at this moment; never waits for it.
     ///
     /// # Errors

@@ -22,6 +22,7 @@
 // Locks are for probing, configuring, and making and freeing pools; bursts and frames take none.
 #![allow(clippy::disallowed_methods)]
 
+mod address;
 mod configure;
 mod devargs;
 mod drivers;

@@ -328,6 +328,7 @@ pub fn port(port: PortRef, kind: PortKind, network: Option<NetworkRef>) -> PortV
         interface: None,
         vf: None,
         filters: None,
+        restarts: 8,
         queues: 1,
         workers: vec![0],
         received_frames: 1,

@@ -113,7 +113,7 @@ fn views_have_the_names_that_programs_rely_on() {
             "mac": "52:54:00:12:34:56", "status": "waiting", "reason": "no socket yet",
             "admin_up": true, "port_security": "filtered", "socket": null, "device": "net_tap0",
             "interface": null, "mirror": null, "vf": null, "filters": null,
-            "queues": 1, "workers": [0],
+            "restarts": 8, "queues": 1, "workers": [0],
             "received_frames": 1, "received_bytes": 64, "sent_frames": 2, "sent_bytes": 128,
             "dropped_frames": 3, "flooded_frames": 4,
             "software_checksums": 6, "software_segments": 7, "learned": 5, "mirror": null,

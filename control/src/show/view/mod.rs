@@ -100,6 +100,10 @@ pub struct PortView {
     /// The unicast filters of its device for guests of the switch (kind `uplink`).
     #[serde(default)]
     pub filters: Option<FilterState>,
+    /// Times that its device was stopped and started again, since its card had been reset or had given
+    /// it another address (kinds `ethdev` and `uplink`).
+    #[serde(default)]
+    pub restarts: u64,
     /// Pairs of queues in use.
     pub queues: u16,
     /// The numbers of the workers that poll it.
