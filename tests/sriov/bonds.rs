@@ -1,12 +1,13 @@
-//! One address on two physnets at once: a guest that has two VFs, or a VF and a port of the switch, and
-//! bonds them by its kernel's driver.
+//! Bonds of VFs. The switch's own, of two uplinks; and one address on two physnets at once: a guest that
+//! has two VFs, or a VF and a port of the switch, and bonds them by its kernel's driver.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::bed::{self, Bed};
-use crate::common::daemon::uuid;
+use crate::common::daemon::{network_key, port_key, uuid};
+use crate::common::process::eventually;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 7];
 const IP: [u8; 4] = [10, 0, 0, 7];
@@ -95,4 +96,70 @@ fn a_round_robin_bond_of_a_vf_and_a_port_of_the_switch_uses_both() {
     };
     assert!(of("b")["received_frames"].as_u64() > Some(0), "{}", of("b"));
     assert_eq!(of("a")["received_frames"], json!(0), "a VF's frames never see the switch");
+}
+
+/// A station behind a bond of the switch's: the address of both VFs, since each hears no other.
+fn add_station(bed: &Bed) {
+    bed.put(&network_key("n"), &json!({"type": "flat", "physnet": "pair"}));
+    let port = json!({
+        "network": uuid("n"), "kind": "tap", "interface": "station", "mac": "52:54:00:00:00:07",
+    });
+    bed.put(&port_key("s"), &port);
+    bed.wait_status("s", "ready");
+    address_station(bed);
+}
+
+fn address_station(bed: &Bed) {
+    eventually("the station's interface is made", PATIENCE, || {
+        bed.run("ip link show station").status == 0
+    });
+    bed.sh("ip address replace 10.0.0.7/24 dev station");
+    bed.sh("ip neigh replace 10.0.0.9 lladdr 02:00:00:00:00:09 dev station");
+}
+
+#[test]
+fn a_bond_of_two_uplink_vfs_goes_on_with_the_one_that_is_left() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    let address = |bed: &Bed, pf: &str| {
+        bed.sh(&format!("ip link set {pf} vf 0 mac 52:54:00:00:00:07"));
+    };
+    address(&bed, "pf0");
+    address(&bed, "pf1");
+    bed.start(
+        "[physnets.pair.bond]\nmembers = ['pf0/0', 'pf1/0']\nprimary = 'pf0/0'\nup_delay_ms = 200\n",
+    );
+    add_station(&bed);
+    bed.wait_status("physnets/pair", "ready");
+    bed.wires[0].reaches(MAC, IP, PATIENCE);
+
+    // The card of the first goes down, of which its function's link says nothing.
+    bed.sh("ip link set pf0 down");
+    bed.wires[1].reaches(MAC, IP, PATIENCE);
+    let reason = bed.wait_reason("physnets/pair", "interface pf0 of its card is down");
+    assert_eq!(bed.state("physnets/pair").expect("it is told")["status"], "ready", "{reason}");
+    bed.sh("ip link set pf0 up");
+    bed.wires[0].reaches(MAC, IP, PATIENCE);
+
+    // The host takes it away.
+    bed.sh("timeout 60 sh -c 'echo 0 >/sys/class/net/pf0/device/sriov_numvfs'");
+    bed.wires[1].reaches(MAC, IP, PATIENCE);
+    bed.wait_reason("physnets/pair", "pf0 has no virtual functions now");
+    assert_eq!(bed.state("physnets/pair").expect("it is told")["status"], "ready");
+
+    // Whoever starts then has one, and the other when it is there.
+    bed.stop();
+    bed.start_again();
+    address_station(&bed);
+    bed.wires[1].reaches(MAC, IP, PATIENCE);
+    bed.wait_reason("physnets/pair", "pf0 has no virtual functions now");
+    bed.sh("echo 2 >/sys/class/net/pf0/device/sriov_numvfs");
+    address(&bed, "pf0");
+    bed.wires[0].reaches(MAC, IP, PATIENCE);
+    bed.wait_status("physnets/pair", "ready");
+    bed.sh("ip link set pf1 down");
+    bed.wires[0].reaches(MAC, IP, PATIENCE);
+    bed.stop();
 }

@@ -196,6 +196,99 @@ fn another_address_that_its_card_gives_it_is_used() {
 }
 
 #[test]
+fn a_process_that_takes_over_goes_on_with_it() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    bed.sh("modprobe igbvf");
+    bed.start(UPLINK);
+    add_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+
+    let pid = bed.hand_over();
+    // The station's interface goes with the one process and is made anew by the other.
+    eventually("the station is reached by the new process", LATER, || {
+        bed.run("ip address replace 10.0.0.1/24 dev g1");
+        bed.run("ip neigh replace 10.0.0.9 lladdr 02:00:00:00:00:09 dev g1");
+        bed.wires[0].echoes(MAC, IP, Duration::from_millis(500))
+    });
+    bed.wait_status("physnets/wire", "ready");
+    let seen = nic(&bed, VF);
+    assert_eq!(seen["held_by"][0]["pid"], json!(pid), "{seen:#}");
+    assert_eq!((&seen["driver"], &seen["port"]), (&json!("vfio-pci"), &json!("wire")));
+    let log = bed.log();
+    assert_eq!(log.matches("took the device for vfio-pci").count(), 1, "{log}");
+    assert!(!log.contains("gave the device back"), "{log}");
+
+    // What a third one is not to have, it gives back; and what it has, when it ends.
+    bed.configure("[physnets.wire]\ndevice = 'pf1/0'\n");
+    let pid = bed.hand_over();
+    bed.wait_status("physnets/wire", "ready");
+    eventually("the first one is given back", LATER, || driver(&bed, VF) == "igbvf");
+    let seen = nic(&bed, "0000:02:10.0");
+    assert_eq!(seen["held_by"][0]["pid"], json!(pid), "{seen:#}");
+    assert_eq!(driver(&bed, "0000:02:10.0"), "vfio-pci");
+    bed.stop();
+    assert_eq!(driver(&bed, "0000:02:10.0"), "igbvf", "{}", bed.log());
+}
+
+#[test]
+fn a_port_of_its_own_is_served_as_an_uplink_is() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    bed.sh("modprobe igbvf");
+    bed.start("");
+    bed.put(&network_key("red"), &json!({"type": "local"}));
+    let port = json!({"network": uuid("red"), "kind": "ethdev", "device": "pf0/0"});
+    bed.put(&port_key("vf"), &port);
+    bed.wait_status("vf", "ready");
+    assert_eq!(driver(&bed, VF), "vfio-pci");
+    assert_eq!(nic(&bed, VF)["port"], json!(uuid("vf")));
+    let station = json!({"network": uuid("red"), "kind": "tap", "interface": "g1"});
+    bed.put(&port_key("station"), &station);
+    bed.wait_status("station", "ready");
+    bed.sh("ip link set g1 address 52:54:00:aa:00:00");
+    address_station(&bed);
+    bed.wires[0].reaches(MAC, IP, LATER);
+    let view = |bed: &Bed| {
+        let ports = bed.json("show ports");
+        let mut ports = ports.as_array().expect("a list").iter();
+        ports.find(|port| port["uuid"] == uuid("vf")).expect("it is shown").clone()
+    };
+    assert!(view(&bed)["received_frames"].as_u64() > Some(0), "{}", view(&bed));
+
+    // What its card does to it is seen to.
+    bed.sh("ip link set pf0 down");
+    bed.wait_reason("vf", "the interface pf0 of its card is down");
+    bed.wait_status("vf", "down");
+    bed.sh("ip link set pf0 up");
+    bed.wires[0].reaches(MAC, IP, LATER);
+    let mac = [0x52, 0x54, 0, 0xbb, 0, 1];
+    bed.sh("ip link set pf0 vf 0 mac 52:54:00:bb:00:01; ip link set g1 address 52:54:00:bb:00:01");
+    address_station(&bed);
+    eventually("the other address is used", LATER, || {
+        bed.state("vf").is_some_and(|state| state["mac"] == "52:54:00:bb:00:01")
+    });
+    bed.wires[0].reaches(mac, IP, LATER);
+    assert!(view(&bed)["restarts"].as_u64() >= Some(2), "{}", view(&bed));
+
+    // The host takes it away and gives it back.
+    bed.sh("timeout 60 sh -c 'echo 0 >/sys/class/net/pf0/device/sriov_numvfs'");
+    bed.wait_status("vf", "failed");
+    bed.sh("echo 2 >/sys/class/net/pf0/device/sriov_numvfs && ip link set pf0 vf 0 mac 52:54:00:bb:00:01");
+    bed.wait_status("vf", "ready");
+    bed.wires[0].reaches(mac, IP, LATER);
+
+    bed.delete(&port_key("vf"));
+    eventually("it is given back", LATER, || driver(&bed, VF) == "igbvf");
+    assert_eq!(bed.wait_status("station", "ready")["status"], "ready");
+    bed.stop();
+}
+
+#[test]
 fn one_that_the_host_takes_away_is_let_go_and_comes_back_by_itself() {
     if !bed::available() {
         return;

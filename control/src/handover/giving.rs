@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use dataplane::dpdk::keep_descriptors;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -61,6 +62,8 @@ impl CommandLine {
 impl Successor {
     /// Starts it, where this process was `allowed` to run before it left the workers' cores.
     pub(crate) fn start(line: &CommandLine, allowed: &BTreeSet<u32>) -> io::Result<Self> {
+        // What DPDK has open is to be free as soon as this process has closed it.
+        keep_descriptors()?;
         let (ours, theirs) = Parcels::pair()?;
         let channel = Channel::new(ours)?;
         let mut command = Command::new(&line.program);

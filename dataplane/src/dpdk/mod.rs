@@ -24,6 +24,7 @@
 
 mod address;
 mod configure;
+mod descriptors;
 mod devargs;
 mod drivers;
 mod eal;
@@ -39,6 +40,7 @@ mod thread;
 mod vlan;
 
 pub use configure::{Applied, DESCRIPTORS, EthConfig, Started};
+pub use descriptors::keep_descriptors;
 pub use eal::{Eal, EalOptions};
 pub use error::{EalError, EthError, PoolError, ProbeError};
 pub use ethdev::{EthDev, EthStats, Link};
