@@ -27,6 +27,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_(rx_burst|tx_burst|tx_prepare)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|count_total|info_get|set_mtu|socket_id)",
     "rte_eth_dev_(callback_register|default_mac_addr_set|reset|start|stop|vlan_filter)",
+    "rte_eth_dev_mac_addr_(add|remove)",
     "rte_eth_(find_next|link_get_nowait|macaddr_get|stats_get)",
     "rte_eth_(allmulticast|promiscuous)_enable",
     "rte_eth_(rx|tx)_queue_setup",

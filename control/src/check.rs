@@ -50,7 +50,9 @@ pub async fn check(store: &dyn Store, configuration: Option<&Path>) -> Vec<Probl
     let mut found: BTreeSet<Problem> = BTreeSet::new();
     match &config {
         Some(config) => {
-            found.extend(judged(&Desired::build(&listing.values, config)));
+            let desired = Desired::build(&listing.values, config);
+            found.extend(judged(&desired));
+            found.extend(crate::nic::doubts(&desired, &config.host));
             hosts.remove(&config.host);
             hosts.retain(|_| !store.is_shared());
             found.extend(hosts.into_iter().map(|other| elsewhere(other, &config.host)));

@@ -1,14 +1,15 @@
 //! The network cards of this host: what `viaduct nics` lists, and what `viaduct check` doubts of those
 //! that are configured. Neither needs a daemon.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::config::{Config, Physnet};
 use crate::cores::print_list;
-use crate::model::{Devargs, PhysnetName};
+use crate::model::{Devargs, InterfaceName, PhysnetName, VfActual};
+use crate::nic::{VfSettings, settings_of};
 use crate::pci::{self, Claim, Function, Host};
 use crate::problem::{Fault, Problem};
 
@@ -48,6 +49,8 @@ pub struct VfOfView {
     pub interface: Option<String>,
     /// The number of the virtual function there.
     pub number: Option<u16>,
+    /// How the card's driver has it set, where it says so.
+    pub settings: Option<VfActual>,
 }
 
 /// Virtual functions of a card.
@@ -68,13 +71,26 @@ pub struct HolderView {
     pub name: String,
 }
 
+/// How virtual functions are set, by the interface of the card and the number there.
+type VfsSet = BTreeMap<(String, u32), VfSettings>;
+
 /// The cards of this host. `ports` are the devices that the running switch has as its ports, as they
 /// are configured, each with the port's name.
 pub fn nics(ports: &[(String, String)]) -> Vec<NicView> {
-    listed(&Host::default(), ports)
+    let host = Host::default();
+    let settings = settings_of(&pfs(&host));
+    listed(&host, ports, &settings)
 }
 
-pub(crate) fn listed(host: &Host, ports: &[(String, String)]) -> Vec<NicView> {
+/// The interfaces of cards that have virtual functions.
+fn pfs(host: &Host) -> Vec<InterfaceName> {
+    let functions = pci::functions(host).into_iter();
+    let with_vfs = functions.filter(|function| function.vfs.is_some_and(|(there, _)| there > 0));
+    let first = with_vfs.filter_map(|function| function.interfaces.into_iter().next());
+    first.filter_map(|name| name.parse().ok()).collect()
+}
+
+pub(crate) fn listed(host: &Host, ports: &[(String, String)], settings: &VfsSet) -> Vec<NicView> {
     let addresses: Vec<(String, &String)> = ports
         .iter()
         .filter_map(|(device, port)| {
@@ -88,11 +104,12 @@ pub(crate) fn listed(host: &Host, ports: &[(String, String)]) -> Vec<NicView> {
         let port = addresses.iter().find(|(address, _)| *address == function.address);
         NicView {
             group_shared_with: companions.map(|other| other.address).collect(),
-            of: function.of.map(|(address, number)| VfOfView {
-                interface: Function::look(host, &address)
-                    .and_then(|card| card.interfaces.into_iter().next()),
-                address,
-                number,
+            of: function.of.map(|(address, number)| {
+                let interface = Function::look(host, &address)
+                    .and_then(|card| card.interfaces.into_iter().next());
+                let name = interface.clone().zip(number.map(u32::from));
+                let settings = name.and_then(|name| settings.get(&name)).copied();
+                VfOfView { address, interface, number, settings: settings.map(VfActual::from) }
             }),
             vfs: function.vfs.map(|(there, most)| VfCountView { there, most }),
             held_by: holders
@@ -114,24 +131,55 @@ pub(crate) fn listed(host: &Host, ports: &[(String, String)]) -> Vec<NicView> {
 /// What is doubtful about the cards of a configuration, as warnings: a card may come before the switch
 /// is started.
 pub(crate) fn doubts(config: &Config, path: &Path) -> Vec<Problem> {
-    doubts_on(&Host::default(), config, path)
+    let host = Host::default();
+    let settings = settings_of(&pfs(&host));
+    doubts_on(&host, &settings, config, path)
 }
 
-pub(crate) fn doubts_on(host: &Host, config: &Config, path: &Path) -> Vec<Problem> {
-    let of = |(name, physnet)| doubts_of(host, config, name, physnet);
+pub(crate) fn doubts_on(
+    host: &Host,
+    settings: &VfsSet,
+    config: &Config,
+    path: &Path,
+) -> Vec<Problem> {
+    let of = |(name, physnet)| doubts_of(host, settings, config, name, physnet);
     let faults = config.physnets.iter().flat_map(of);
     faults.map(|fault| fault.at(path.display()).warning()).collect()
 }
 
-fn doubts_of(host: &Host, config: &Config, name: &PhysnetName, physnet: &Physnet) -> Vec<Fault> {
+fn doubts_of(
+    host: &Host,
+    settings: &VfsSet,
+    config: &Config,
+    name: &PhysnetName,
+    physnet: &Physnet,
+) -> Vec<Fault> {
     let of = |(at, device)| {
         let field = match &physnet.bond {
             Some(_) => format!("physnets.{name}.bond.members[{at}]"),
             None => format!("physnets.{name}.device"),
         };
-        doubts_of_device(host, config, &field, physnet, device)
+        let mut faults = doubts_of_device(host, config, &field, physnet, device);
+        faults.extend(spoof_check(host, settings, &field, device));
+        faults
     };
     physnet.devices().iter().enumerate().flat_map(of).collect()
+}
+
+/// That a virtual function sends only from its own address, as its card checks that.
+fn spoof_check(host: &Host, settings: &VfsSet, field: &str, device: &Devargs) -> Option<Fault> {
+    let address = pci::address(host, device).ok()??;
+    let (pf, number) = Function::look(host, &address)?.of?;
+    let pf = Function::look(host, &pf)?.interfaces.into_iter().next()?;
+    let number = u32::from(number?);
+    let checked = settings.get(&(pf.clone(), number)).is_some_and(|set| set.spoofchk);
+    checked.then(|| {
+        Fault::new(
+            field,
+            format!("the card of {address} drops what it sends from other addresses than its own"),
+            format!("let guests send by it: ip link set {pf} vf {number} spoofchk off"),
+        )
+    })
 }
 
 fn doubts_of_device(

@@ -4,6 +4,8 @@
 //! (`pci`). One that is a virtual function is looked after: it can be taken away, and made deaf, by whom
 //! its card belongs to.
 
+mod heard;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +18,8 @@ use dataplane::snapshot::PortId;
 use dataplane::dpdk::Eal;
 use parking_lot::Mutex;
 
+use self::heard::Heard;
+pub(crate) use self::heard::Macs;
 use crate::budget::{Holding, Left};
 use crate::model::{Devargs, InterfaceName, Mac, PciAddress};
 use crate::nic::OwnVfs;
@@ -42,13 +46,15 @@ pub(crate) struct Wire {
     started: Instant,
     /// The address that its card has for it, if its driver does not take that.
     refused_mac: Mutex<Option<Mac>>,
+    /// How it is called at its card, if that drops what it sends from other addresses than its own.
+    spoofchk: Mutex<Option<String>>,
     /// The card that it is a virtual function of.
     card: Option<PfWatch>,
     /// What has it stay with the switch's driver when it is closed, if it is a device of PCI.
     stay: Option<Stay>,
-    /// The VLANs that it was asked to receive, if that has to be asked for. Held by who talks to the
-    /// card: drivers have one letter box to it, and take each other's answers.
-    vlans: Option<Mutex<BTreeSet<u16>>>,
+    /// What its card was asked to give it, if it is a virtual function. Held by who talks to the card:
+    /// drivers have one letter box to it, and take each other's answers.
+    heard: Option<Mutex<Heard>>,
     mtu: u16,
     /// What is set aside for it.
     holding: Holding,
@@ -185,15 +191,21 @@ impl Wire {
         left.take(holding)?;
         let started =
             device.configure_and_start(&config, pool).map_err(|error| error.to_string())?;
+        // Of virtual functions alone that is asked.
+        let is_vf = config.vlan_filter;
         let wire = Self {
             device,
             id,
             config,
             started: Instant::now(),
             refused_mac: Mutex::default(),
+            spoofchk: Mutex::default(),
             card: None,
             stay: None,
-            vlans: started.applied.vlan_filter.then(Mutex::default),
+            heard: is_vf.then(|| {
+                let vlans = started.applied.vlan_filter.then(BTreeSet::new);
+                Mutex::new(Heard { vlans, ..Heard::default() })
+            }),
             mtu: started.applied.mtu,
             holding,
             refused_mtu: None,
@@ -220,13 +232,18 @@ impl Wire {
             Ailment::Renamed(mac) => {
                 // Drivers tell their cards the address again when they are started, and a card that
                 // trusts them would go back to the former one. What is refused is tried once more below.
+                // It cannot be both its own address and one of the others.
+                if self.macs().is_some_and(|macs| macs.present.contains(mac)) {
+                    let _ = self.device.remove_mac(mac.octets());
+                }
                 let _ = self.device.set_mac(mac.octets());
                 self.device.reset().map_err(|error| error.to_string())?;
             }
         }
         let started = self.device.configure_and_start(&self.config, pool);
-        // It may have forgotten them.
-        self.vlans = self.vlans.as_ref().map(|_| Mutex::default());
+        if let Some(heard) = &mut self.heard {
+            heard.get_mut().forget();
+        }
         let ends = self.ends(started.map_err(|error| error.to_string())?, pool);
         self.started = Instant::now();
         *self.refused_mac.get_mut() = match ailment {
@@ -257,7 +274,8 @@ impl Wire {
 
     /// Has the device receive the tagged frames of these VLANs, where it receives none unasked.
     pub(crate) fn hear_vlans(&self, wanted: &BTreeSet<u16>) {
-        let Some(mut heard) = self.vlans.as_ref().map(Mutex::lock) else { return };
+        let Some(mut heard) = self.heard.as_ref().map(Mutex::lock) else { return };
+        let Some(heard) = &mut heard.vlans else { return };
         let changes = heard.symmetric_difference(wanted).copied().collect::<Vec<_>>();
         for vlan in changes {
             let hear = wanted.contains(&vlan);
@@ -271,6 +289,41 @@ impl Wire {
                 heard.remove(&vlan)
             };
         }
+    }
+
+    /// Has the device receive frames to these addresses, if it is a virtual function that receives none to
+    /// others than its own: whether its card trusts it has to be told.
+    pub(crate) fn hear_macs(&self, wanted: &BTreeSet<Mac>, trusted: bool) {
+        let Some(mut heard) = self.heard.as_ref().map(Mutex::lock) else { return };
+        let own = self.mac();
+        let wanted = match pci::needs_filters(self.driver(), trusted) {
+            true => wanted.iter().copied().filter(|mac| Some(*mac) != own).collect(),
+            false => BTreeSet::new(),
+        };
+        let newly = heard.macs.keep(&wanted, trusted, |mac, hear| {
+            let answer = match hear {
+                true => self.device.add_mac(mac.octets()),
+                false => self.device.remove_mac(mac.octets()),
+            };
+            answer.map_err(|error| error.to_string())
+        });
+        if newly {
+            tracing::warn!(
+                "{}: {} addresses behind the switch get nothing by it",
+                heard.macs.why,
+                heard.macs.refused.len()
+            );
+        }
+    }
+
+    /// The addresses that it was asked to receive frames for; none of what is no virtual function.
+    pub(crate) fn macs(&self) -> Option<Macs> {
+        Some(self.heard.as_ref()?.lock().macs.clone())
+    }
+
+    /// The address of a device of PCI.
+    pub(crate) fn address(&self) -> Option<PciAddress> {
+        PciAddress::parse(self.device.name())
     }
 
     /// Looks whether the device has to be seen to, by what was heard lately and by its card.
@@ -307,7 +360,7 @@ impl Wire {
         if own.looked <= self.started {
             return None;
         }
-        let (_, _, settings) = own.vfs.get(&PciAddress::parse(self.device.name())?)?;
+        let (_, _, settings) = own.vfs.get(&self.address()?)?;
         let (given, mac) = (settings.mac?, self.mac()?);
         let mut refused = self.refused_mac.lock();
         if given == mac {
@@ -331,12 +384,24 @@ impl Wire {
         }
     }
 
+    /// Takes note of whether its card drops what it sends from other addresses than its own: then it is
+    /// called so where that can be changed.
+    pub(crate) fn checked(&self, name: Option<String>) {
+        *self.spoofchk.lock() = name;
+    }
+
     /// What frames do not pass though the link is up, since the device is a virtual function.
     pub(crate) fn limits(&self) -> Option<String> {
         self.card.as_ref()?;
         let limits = pci::limits(self.driver());
         let (Some(given), Some(mac)) = (*self.refused_mac.lock(), self.mac()) else {
-            return Some(limits.to_owned());
+            let checked = self.spoofchk.lock().as_ref().map(|name| {
+                format!(
+                    "; what it sends from other addresses than its own, its card drops (ip link set \
+                     {name} spoofchk off)"
+                )
+            });
+            return Some(format!("{limits}{}", checked.unwrap_or_default()));
         };
         Some(format!(
             "its card has given it the address {given}, and its driver stays with {mac}, to which frames \
@@ -384,8 +449,8 @@ impl Wire {
     /// The state of its link; `None` if the driver does not say, or its card cannot be asked just now. A
     /// virtual function has none while the interface of its card is down, whatever its driver says.
     pub(crate) fn link(&self) -> Option<Link> {
-        let _vlans = match &self.vlans {
-            Some(vlans) => Some(vlans.try_lock()?),
+        let _heard = match &self.heard {
+            Some(heard) => Some(heard.try_lock()?),
             None => None,
         };
         let link = self.device.link().ok()?;

@@ -2,12 +2,14 @@
 //!
 //! The station behind the switch is a tap port's, in a network namespace, and so is the VF's guest.
 
+use etherparse::PacketBuilder;
 use serde_json::{Value, json};
 
 use crate::bed::{self, Bed, SOON};
-use crate::common::daemon::uuid;
+use crate::common::daemon::{network_key, uuid};
 use crate::common::process::eventually;
 use crate::vfs::guest;
+use crate::wire::STATION_MAC;
 
 const WIRES: &str = "[physnets.zero]\ndevice = 'net_af_packet0,iface=pf0'\n\
                      [physnets.one]\ndevice = 'net_af_packet1,iface=pf1'\n";
@@ -142,5 +144,69 @@ fn a_card_without_room_is_told_and_the_ports_are_refused_or_not() {
     bed.put(&key("t"), &tap("n0"));
     eventually("what is not wanted any more is removed", SOON, || {
         filters(&bed, "pf0") == [STATION]
+    });
+}
+
+#[test]
+fn a_station_behind_a_vf_that_cannot_be_reached_is_told_and_refused_or_not() {
+    if !bed::available() {
+        return;
+    }
+    let mut bed = Bed::restore();
+    bed.sh("modprobe tun");
+    bed.start("[physnets.zero]\ndevice = 'pf0/0'\n");
+    bed.put(&network_key("n0"), &json!({"type": "flat", "physnet": "zero"}));
+    let own = |mac: &str| {
+        json!({
+            "network": uuid("n0"), "kind": "tap", "interface": "own", "mac": mac,
+        })
+    };
+    bed.put(&key("own"), &own("52:54:00:aa:00:00"));
+    bed.put(&key("t"), &tap("n0"));
+    // The VF's own address needs no filter; the other does, for which DPDK's driver of igb's VFs has none.
+    let state = bed.wait_status("t", "failed");
+    let reason = state["reason"].as_str().expect("a reason");
+    assert!(
+        reason.starts_with("VF 0 of `pf0` has 0 unicast filters and is refused 1 more ("),
+        "{reason}"
+    );
+    assert!(reason.ends_with("or set physnets.zero.filters_full = \"promiscuous\""), "{reason}");
+    bed.wait_status("own", "ready");
+    bed.sh("ip address add 10.0.0.1/24 dev own && ip neigh replace 10.0.0.9 lladdr 02:00:00:00:00:09 dev own");
+    bed.wires[0].reaches([0x52, 0x54, 0, 0xaa, 0, 0], [10, 0, 0, 1], SOON);
+    let state = bed.wait_status("physnets/zero", "ready");
+    assert_eq!(state["filters"]["refused"], json!([STATION]), "{state}");
+    let metrics = bed.json("show ports");
+    assert_eq!(metrics[0]["filters"]["refused"], json!([STATION]), "{metrics}");
+
+    // Who says so has it in force, and it is reached by what is not for it alone.
+    bed.configure("[physnets.zero]\ndevice = 'pf0/0'\nfilters_full = 'promiscuous'\n");
+    bed.sh("viaduct reload");
+    bed.wait_status("t", "ready");
+    bed.sh("ip address add 10.0.1.2/24 dev station");
+    let mut ask = Vec::new();
+    let station = [10, 0, 1, 2];
+    PacketBuilder::ethernet2(STATION_MAC, [0xff; 6])
+        .ipv4([10, 0, 1, 9], station, 64)
+        .icmpv4_echo_request(7, 1)
+        .write(&mut ask, b"sriov")
+        .expect("a vector takes all");
+    ask.resize(60, 0);
+    let heard = "ip neigh show dev station; ip -s link show dev station | sed -n 4p";
+    let before = bed.sh(heard);
+    eventually("broadcast arrives", SOON, || {
+        bed.wires[0].send(&ask);
+        bed.sh(heard) != before
+    });
+
+    // The VF's own address moves to it, which then needs no filter, and the other does.
+    bed.sh("ip link set pf0 vf 0 mac 52:54:00:00:00:02");
+    eventually("the one that is refused is the other now", SOON, || {
+        let state = bed.state("physnets/zero").unwrap_or_default();
+        state["filters"]["refused"] == json!(["52:54:00:aa:00:00"])
+    });
+    bed.delete(&key("own"));
+    eventually("nothing is refused", SOON, || {
+        bed.state("physnets/zero").is_some_and(|state| state["filters"].is_null())
     });
 }

@@ -75,10 +75,22 @@ fn a_virtual_function_is_taken_and_given_back_to_its_driver() {
     let mut bed = Bed::restore();
     bed.sh("modprobe igbvf");
     assert_eq!(driver(&bed, VF), "igbvf");
+    bed.sh("ip link set pf0 vf 0 vlan 7 qos 2 && ip link set pf0 vf 0 trust on");
+    let settings = json!({
+        "mac": "52:54:00:aa:00:00", "vlan": 7, "qos": 2, "spoofchk": true, "trust": true,
+        "link_state": "auto", "max_rate_mbps": 0,
+    });
     assert_eq!(
         nic(&bed, VF)["of"],
-        json!({"address": "0000:01:00.0", "interface": "pf0", "number": 0})
+        json!({"address": "0000:01:00.0", "interface": "pf0", "number": 0, "settings": settings})
     );
+    let words = "mac 52:54:00:aa:00:00 spoofchk on trust on vlan 7 qos 2";
+    let listed = bed.sh("viaduct nics");
+    assert!(
+        listed.lines().any(|line| line.contains(VF) && line.trim().ends_with(words)),
+        "{listed}"
+    );
+    bed.sh("ip link set pf0 vf 0 vlan 0 && ip link set pf0 vf 0 trust off");
     bed.start(UPLINK);
     add_station(&bed);
     bed.wait_status("physnets/wire", "ready");
@@ -99,6 +111,17 @@ fn a_virtual_function_is_taken_and_given_back_to_its_driver() {
         reason.starts_with("as a virtual function it receives frames to its own address"),
         "{reason}"
     );
+
+    bed.wait_reason("physnets/wire", "its card drops (ip link set pf0 vf 0 spoofchk off)");
+    let checked = bed.run("viaduct check").text;
+    let doubt = "the card of 0000:01:10.0 drops what it sends from other addresses than its own";
+    assert!(checked.contains(doubt), "{checked}");
+    bed.sh("ip link set pf0 vf 0 spoofchk off");
+    eventually("it is told no more", LATER, || {
+        let state = bed.state("physnets/wire").unwrap_or_default();
+        state["reason"].as_str().is_some_and(|reason| !reason.contains("spoofchk"))
+    });
+    assert!(!bed.run("viaduct check").text.contains(doubt));
 
     // Killed, it cannot give the device back; who follows it does.
     bed.kill();

@@ -96,7 +96,7 @@ pub struct PhysnetState {
 /// What is reported about a NIC's unicast filters for addresses behind the switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FilterState {
-    /// The interface that has them.
+    /// The interface that has them, or whose VF has them.
     pub interface: InterfaceName,
     /// Addresses behind the switch that have one.
     pub present: u32,

@@ -77,6 +77,8 @@ pub(crate) enum Overflow {
 pub(crate) struct VfStatus {
     /// Why it is not as it should be, and what to do.
     pub(crate) trouble: Option<String>,
+    /// What its PF's driver is known not to do of it, though it says nothing.
+    pub(crate) doubt: Option<String>,
     /// The interface of its PF, and its number there, where that is known.
     pub(crate) place: Option<(InterfaceName, u32)>,
     /// Its PCI address.

@@ -6,11 +6,15 @@
 mod filters;
 mod keeper;
 mod link;
+mod listing;
 mod own;
+mod quirks;
 mod settings;
 mod sysfs;
 mod vfs;
 
 pub(crate) use keeper::{FilterOrder, Overflow, VfKeeper, VfOrder, VfStatus, Wanted};
+pub(crate) use listing::settings_of;
 pub(crate) use own::OwnVfs;
+pub(crate) use quirks::doubts;
 pub(crate) use settings::VfSettings;

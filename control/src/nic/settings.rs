@@ -10,7 +10,7 @@ use netlink_packet_route::link::{
     VfInfoVlan, VfLinkState, VfVlan, VfVlanInfo, VlanProtocol,
 };
 
-use crate::model::{LinkState, Mac};
+use crate::model::{LinkState, Mac, VfActual, VfDirect};
 
 /// All settings of one VF: as it is, or as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,21 @@ impl VfSettings {
         max_rate_mbps: 0,
         min_rate_mbps: 0,
     };
+
+    /// How a VF that is given to a guest should be set, but for whether its port is up; on a network with
+    /// this VLAN, if it has one.
+    pub(crate) fn wanted(vf: &VfDirect, vlan: Option<u16>) -> VfSettings {
+        VfSettings {
+            mac: Some(vf.mac),
+            vlan: vlan.unwrap_or(0),
+            qos: vlan.map_or(0, |_| vf.qos),
+            spoofchk: vf.spoofchk,
+            trust: vf.trust,
+            link_state: vf.link_state,
+            max_rate_mbps: vf.max_rate_mbps.unwrap_or(0),
+            ..VfSettings::UNUSED
+        }
+    }
 
     /// The settings that differ, in the order in which they are set.
     pub(crate) fn differences(&self, actual: &VfSettings) -> Vec<VfSetting> {
@@ -170,6 +185,20 @@ impl VfSettings {
             VfSetting::Trust => format!("trust {}", on(self.trust)),
             VfSetting::LinkState => format!("link state `{}`", self.link_state),
             VfSetting::Rate => format!("a rate of {} Mbit/s", self.max_rate_mbps),
+        }
+    }
+}
+
+impl From<VfSettings> for VfActual {
+    fn from(settings: VfSettings) -> VfActual {
+        VfActual {
+            mac: settings.mac,
+            vlan: settings.vlan,
+            qos: settings.qos,
+            spoofchk: settings.spoofchk,
+            trust: settings.trust,
+            link_state: settings.link_state,
+            max_rate_mbps: settings.max_rate_mbps,
         }
     }
 }

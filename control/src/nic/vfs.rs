@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::keeper::{VfOrder, VfStatus, find};
 use super::link::{NicLink, NicLinks, Refusal};
+use super::quirks::quirks;
 use super::settings::{VfSetting, VfSettings};
 use super::sysfs::{Sysfs, VfPlace};
 use crate::model::{InterfaceName, PortUuid};
@@ -229,6 +230,7 @@ impl Vfs {
             carrier: link.up && link.carrier,
             restored: held.restored,
             renewed: held.renewed,
+            doubt: doubt(&order.settings, sysfs.driver(&place.pf).as_deref()),
             ..VfStatus::default()
         }
     }
@@ -278,6 +280,14 @@ impl Held {
             self.refused.values().map(|refused| refused.trouble.as_str()).collect();
         (!sentences.is_empty()).then(|| sentences.join(". "))
     }
+}
+
+/// What the driver is known not to do, as sentences.
+fn doubt(wanted: &VfSettings, driver: Option<&str>) -> Option<String> {
+    let words = quirks(driver?, wanted).into_iter();
+    let words =
+        words.map(|(setting, what, remedy)| format!("{}: {what}; {remedy}", setting.field()));
+    Some(words.collect::<Vec<_>>().join(". ")).filter(|words| !words.is_empty())
 }
 
 /// Whether the driver may say something else the next time.

@@ -3,6 +3,18 @@
 //! Told at the port, since the symptom (broadcasts arrive, frames to one guest do not) leads nobody
 //! there. What each family of cards does is in docs/sriov.md.
 
+/// Whether a virtual function with this driver receives frames to other addresses than its own only by a
+/// filter for each; `trusted` is whether its card trusts it. Not of drivers of which that is not known.
+pub(crate) fn needs_filters(driver: &str, trusted: bool) -> bool {
+    match driver {
+        // Linux's ixgbe lets a VF take all only on later cards, and while the PF takes all.
+        "net_e1000_igb_vf" | "net_ixgbe_vf" => true,
+        // Their cards let one that is trusted take all.
+        "net_iavf" | "mlx5_pci" => !trusted,
+        _ => false,
+    }
+}
+
 /// What is said of a virtual function with DPDK's driver of this name.
 pub(crate) fn limits(driver: &str) -> &'static str {
     match driver {

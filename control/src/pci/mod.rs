@@ -22,7 +22,7 @@ pub(crate) use self::bind::give_to_vfio;
 pub(crate) use self::claim::{Claim, Stay, return_unheld};
 pub(crate) use self::function::{Function, functions};
 pub(crate) use self::holders::{Holder, holders};
-pub(crate) use self::limits::limits;
+pub(crate) use self::limits::{limits, needs_filters};
 pub(crate) use self::node::{hugepages_of, node_of};
 pub(crate) use self::uplink::{PfState, PfWatch};
 use crate::model::Devargs;

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::Config;
+use crate::nic::VfSettings;
 use crate::nics;
 
 const CARD: &str = "0000:01:00.0";
@@ -268,7 +269,9 @@ fn cards_are_listed_with_who_has_them() {
     tree.driver(VF, "vfio-pci");
     tree.process(4711, "viaduct", "/dev/vfio/21");
     let ports = [("ens1f0/1".to_owned(), "wire".to_owned())];
-    let views = nics::listed(&tree.host(), &ports);
+    let set = VfSettings { vlan: 7, ..VfSettings::UNUSED };
+    let settings = [(("ens1f0".to_owned(), 1), set)].into();
+    let views = nics::listed(&tree.host(), &ports, &settings);
     let addresses: Vec<&str> = views.iter().map(|view| &*view.address).collect();
     assert_eq!(addresses, [CARD, "0000:01:10.0", VF], "a disk is no network card");
     let [card, free, ours] = &views[..] else { unreachable!("there are three") };
@@ -283,6 +286,9 @@ fn cards_are_listed_with_who_has_them() {
     );
     let of = ours.of.as_ref().expect("it is a virtual function");
     assert_eq!((of.interface.as_deref(), of.number), (Some("ens1f0"), Some(1)));
+    assert_eq!(of.settings.as_ref().map(|set| set.vlan), Some(7));
+    let other = free.of.as_ref().expect("it is one too");
+    assert_eq!(other.settings, None, "of which its card says nothing");
     assert_eq!(ours.port.as_deref(), Some("wire"));
     assert_eq!(ours.held_by[0].pid, 4711);
 }
@@ -305,7 +311,12 @@ fn doubts_about_cards_name_the_physnet_and_the_remedy() {
     );
     fs::write(&file, config).expect("it can be written");
     let config = Config::read(&file).expect("it is right");
-    let doubts = nics::doubts_on(&tree.host(), &config, &file);
+    let set = |number: u32, spoofchk: bool| {
+        let settings = VfSettings { spoofchk, ..VfSettings::UNUSED };
+        (("ens1f0".to_owned(), number), settings)
+    };
+    let settings = [set(0, false), set(1, true)].into();
+    let doubts = nics::doubts_on(&tree.host(), &settings, &config, &file);
     let said: Vec<String> = doubts
         .iter()
         .inspect(|problem| {
@@ -320,6 +331,8 @@ fn doubts_about_cards_name_the_physnet_and_the_remedy() {
             "physnets.p.device: 0000:01:10.2 is on NUMA node 1, and CPUs 1, which poll it, are on \
              node 0",
             "physnets.p.device: 0000:01:10.2 is on NUMA node 1, which has no huge pages",
+            "physnets.p.device: the card of 0000:01:10.2 drops what it sends from other addresses than its \
+             own",
             "physnets.q.device: ens1f0 has no virtual function 9: it can have 7, from number 0",
             "physnets.s.bond.members[1]: ens1f0 has no virtual function 8: it can have 7, from number 0",
         ]
@@ -327,5 +340,5 @@ fn doubts_about_cards_name_the_physnet_and_the_remedy() {
     tree.link("sys/devices/system/cpu/cpu1/node1", "sys/devices/system/node/node1");
     fs::remove_file(place.join("sys/devices/system/cpu/cpu1/node0")).expect("it is there");
     tree.write(&format!("sys/devices/system/node/node1/{pages}"), "64");
-    assert_eq!(nics::doubts_on(&tree.host(), &config, &file).len(), 2);
+    assert_eq!(nics::doubts_on(&tree.host(), &settings, &config, &file).len(), 3);
 }

@@ -14,7 +14,6 @@ use dataplane::snapshot::PortId;
 use super::Switch;
 use crate::compile::used_networks;
 use crate::model::{Network, PhysnetName, PortUuid, Segment};
-use crate::nic::VfKeeper;
 use crate::wire::{Ailment, News, Wire};
 
 /// Whose device it is.
@@ -90,8 +89,7 @@ impl Switch {
 
     /// Takes out the devices that have to be seen to. Their places wait for a device from now on.
     fn take_ailing(&mut self) -> Vec<(Place, PortId, Arc<Wire>, Ailment)> {
-        let own = self.nics.as_ref().map(VfKeeper::own).unwrap_or_default();
-        let news = News { events: self.eal.take_events(), own };
+        let news = News { events: self.eal.take_events(), own: self.own_vfs() };
         let mut ailing = Vec::new();
         for (name, uplink) in &mut self.uplinks {
             for (at, wire, ailment) in uplink.take_ailing(&news) {

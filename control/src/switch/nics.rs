@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Switch;
+use super::ports::LivePort;
+use super::uplinks::Uplink;
 use crate::config::FiltersFull;
 use crate::model::{
     Attachment, Devargs, FilterState, InterfaceName, LinkState, Mac, PhysnetName, Port, PortUuid,
     Segment, Status, VfActual, VfDirect, VfName, VfState,
 };
-use crate::nic::{FilterOrder, Overflow, VfKeeper, VfOrder, VfSettings, VfStatus, Wanted};
+use crate::nic::{FilterOrder, Overflow, OwnVfs, VfKeeper, VfOrder, VfSettings, VfStatus, Wanted};
+use crate::wire::{Macs, Wire};
 
 impl Switch {
     /// Has the NICs be set as desired state, which is in force, wants it.
@@ -65,19 +68,11 @@ impl Switch {
     /// How a VF should be set.
     fn settings(&self, port: &Port, vf: &VfDirect) -> VfSettings {
         let segment = self.desired.networks.get(&port.network).map(|network| &network.segment);
-        let (vlan, qos) = match segment {
-            Some(Segment::Vlan { vlan, .. }) => (vlan.number(), vf.qos),
-            _ => (0, 0),
-        };
-        VfSettings {
-            mac: Some(vf.mac),
-            vlan,
-            qos,
-            spoofchk: vf.spoofchk,
-            trust: vf.trust,
-            link_state: if port.admin_up { vf.link_state } else { LinkState::Disable },
-            max_rate_mbps: vf.max_rate_mbps.unwrap_or(0),
-            ..VfSettings::UNUSED
+        let vlan = segment.and_then(Segment::vlan).map(|vlan| vlan.number());
+        let wanted = VfSettings::wanted(vf, vlan);
+        match port.admin_up {
+            true => wanted,
+            false => VfSettings { link_state: LinkState::Disable, ..wanted },
         }
     }
 
@@ -93,9 +88,44 @@ impl Switch {
         self.desired.networks.get(&port.network)?.segment.physnet()
     }
 
+    /// Has virtual functions that are uplinks receive frames to what is behind them, and takes note of what
+    /// their cards check.
+    fn tend_vfs(&self) {
+        let own = self.own_vfs();
+        for (name, uplink) in &self.uplinks {
+            let vf = |wire: &&Wire| wire.macs().is_some();
+            let wires = uplink.members().iter().filter_map(|member| member.wire().ok()).filter(vf);
+            let wires: Vec<&Wire> = wires.collect();
+            if wires.is_empty() {
+                continue;
+            }
+            let macs = self.macs_behind(name);
+            for wire in wires {
+                let set = wire.address().and_then(|address| own.vfs.get(&address));
+                // One whose card was not asked yet is left as it is.
+                if let Some((_, _, settings)) = set {
+                    wire.hear_macs(&macs, settings.trust);
+                }
+            }
+        }
+        let uplinks = self.uplinks.values().flat_map(Uplink::members);
+        let ports = self.ports.values().filter_map(LivePort::wire);
+        for wire in uplinks.filter_map(|member| member.wire().ok()).chain(ports) {
+            let set = wire.address().and_then(|address| own.vfs.get(&address));
+            let checked = set.filter(|(_, _, settings)| settings.spoofchk);
+            wire.checked(checked.map(|(pf, number, _)| format!("{pf} vf {number}")));
+        }
+    }
+
+    /// The VFs that the switch has for itself, as their PFs' drivers have them set.
+    pub(super) fn own_vfs(&self) -> OwnVfs {
+        self.nics.as_ref().map(VfKeeper::own).unwrap_or_default()
+    }
+
     /// Shuts ports for which a NIC has no room, where that is what the configuration wants, and opens
     /// them again when it has.
     pub(super) async fn shut_unreachable(&mut self) {
+        self.tend_vfs();
         let mut refused = BTreeMap::new();
         for (name, physnet) in &self.config.physnets {
             if physnet.filters_full == FiltersFull::Refuse
@@ -130,7 +160,10 @@ impl Switch {
     pub(super) fn filter_state(&self, physnet: &PhysnetName) -> Option<FilterState> {
         let devices = self.config.physnets.get(physnet)?.devices();
         let interfaces = devices.iter().filter_map(Devargs::kernel_interface);
-        let states = interfaces.filter_map(|interface| self.filters_of(interface));
+        let own = self.own_vfs();
+        let wires = self.uplinks.get(physnet).into_iter().flat_map(Uplink::members);
+        let of_vfs = wires.filter_map(|member| vf_filters(member.wire().ok()?, &own));
+        let states = interfaces.filter_map(|interface| self.filters_of(interface)).chain(of_vfs);
         states.max_by_key(|state| (state.refused.len(), state.trouble.is_some()))
     }
 
@@ -156,15 +189,7 @@ impl Switch {
             pf,
             number,
             address: seen.address.map(|address| address.to_string()),
-            actual: seen.actual.map(|actual| VfActual {
-                mac: actual.mac,
-                vlan: actual.vlan,
-                qos: actual.qos,
-                spoofchk: actual.spoofchk,
-                trust: actual.trust,
-                link_state: actual.link_state,
-                max_rate_mbps: actual.max_rate_mbps,
-            }),
+            actual: seen.actual.map(VfActual::from),
             restored: seen.restored,
             renewed: seen.renewed,
         }
@@ -191,13 +216,38 @@ impl Switch {
             (LinkState::Auto, Some((pf, _))) if !seen.carrier => {
                 (Status::Down, Some(format!("the link of its PF `{pf}` is down")))
             }
-            _ => (Status::Ready, None),
+            _ => (Status::Ready, seen.doubt),
         }
     }
 
     fn vf_seen(&self, uuid: PortUuid) -> Option<VfStatus> {
         self.nics.as_ref()?.vf(uuid)
     }
+}
+
+/// What became of the filters of a VF that is an uplink.
+fn vf_filters(wire: &Wire, own: &OwnVfs) -> Option<FilterState> {
+    let Macs { present, refused, why, .. } = wire.macs()?;
+    let (pf, number, _) = own.vfs.get(&wire.address()?)?;
+    if present.is_empty() && refused.is_empty() {
+        return None;
+    }
+    let trouble = (!refused.is_empty()).then(|| {
+        format!(
+            "VF {number} of `{pf}` has {} unicast filters and is refused {} more ({why}); have `{pf}` \
+             trust it (ip link set {pf} vf {number} trust on), or make `{pf}` the physnet's device",
+            present.len(),
+            refused.len()
+        )
+    });
+    Some(FilterState {
+        interface: pf.clone(),
+        present: present.len() as u32,
+        total: present.len() as u32,
+        refused: refused.into_iter().collect(),
+        promiscuous: false,
+        trouble,
+    })
 }
 
 /// The name of a device of PCI, which may be a VF.

@@ -54,6 +54,14 @@ impl LivePort {
         &mut self.link
     }
 
+    /// Its device, if that is one of DPDK's own.
+    pub(super) fn wire(&self) -> Option<&Wire> {
+        match &self.link {
+            Link::Wire { wire, .. } => Some(wire),
+            _ => None,
+        }
+    }
+
     /// Takes its device out, if that has to be seen to.
     pub(super) fn take_ailing(&mut self, news: &News) -> Option<(Wire, Ailment)> {
         let Link::Wire { wire, .. } = &mut self.link else { return None };

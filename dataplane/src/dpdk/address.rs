@@ -41,4 +41,31 @@ impl EthDev {
         };
         self.device.call("changing its MAC address", call)
     }
+
+    /// Has it receive frames to one more address. One that it receives already is no error.
+    ///
+    /// # Errors
+    /// The driver has no such call, has no room, or refuses: a virtual function may have as many as its
+    /// card lets it.
+    pub fn add_mac(&self, mac: [u8; 6]) -> Result<(), EthError> {
+        let mut address = rte_ether_addr { addr_bytes: mac };
+        let _control = control();
+        // SAFETY: DPDK copies the structure that it is given.
+        let call =
+            || unsafe { dpdk_sys::rte_eth_dev_mac_addr_add(self.device.port(), &mut address, 0) };
+        self.device.call("adding a MAC address", call)
+    }
+
+    /// Has it receive frames to that address no more, which is not its own.
+    ///
+    /// # Errors
+    /// The driver refuses.
+    pub fn remove_mac(&self, mac: [u8; 6]) -> Result<(), EthError> {
+        let mut address = rte_ether_addr { addr_bytes: mac };
+        let _control = control();
+        // SAFETY: DPDK reads the structure that it is given.
+        let call =
+            || unsafe { dpdk_sys::rte_eth_dev_mac_addr_remove(self.device.port(), &mut address) };
+        self.device.call("removing a MAC address", call)
+    }
 }
