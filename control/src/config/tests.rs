@@ -379,6 +379,39 @@ fn a_doubtful_bond_is_warned_of() {
 }
 
 #[test]
+fn lacp_has_defaults_and_is_not_configured_in_vain() {
+    let bed = Bed::new();
+    let members = "members = ['net_tap0', 'net_tap1']\n";
+    let load = |more: &str| bed.load(&format!("{PLACES}[physnets.p.bond]\n{members}{more}"));
+    let rules = |more: &str| {
+        let config = load(more).unwrap_or_else(|errors| panic!("{:?}", errors.problems));
+        config.physnets.values().next().and_then(|it| it.bond.clone()).expect("a bond").lacp()
+    };
+    assert_eq!(rules(""), None);
+    let lacp = rules("mode = 'lacp'\n").expect("it is spoken");
+    assert_eq!((lacp.fast, lacp.system_priority, lacp.fallback), (true, 65535, true));
+    let more = "mode = 'lacp'\nlacp_rate = 'slow'\nlacp_system_priority = 7\nlacp_fallback = false\n";
+    let lacp = rules(more).expect("it is spoken");
+    assert_eq!((lacp.fast, lacp.system_priority, lacp.fallback), (false, 7, false));
+    let errors = load("mode = 'balance'\nlacp_rate = 'fast'\nlacp_fallback = 1\n").expect_err("two");
+    assert_eq!(
+        bed.said(&errors.problems),
+        [
+            ":7: physnets.p.bond.lacp_fallback: 1 is neither true nor false; write true or false, \
+             without quotes",
+            ":6: physnets.p.bond.lacp_rate: this is for mode `lacp`: in others, it is not spoken; \
+             remove the line, or set mode = \"lacp\"",
+        ]
+    );
+    let vfs = "[physnets.p.bond]\nmembers = ['ens1f0/1', 'ens1f1/1']\nmode = 'lacp'\n";
+    let config = bed.load(&format!("{PLACES}{vfs}")).expect("it can be run");
+    let said = bed.said(&config.warnings);
+    let doubt = "`ens1f0/1` is a virtual function, which is not given LACP frames; use whole ports \
+                 of cards, or leave LACP to the host's kernel";
+    assert!(said.iter().any(|said| said.ends_with(doubt)), "{said:?}");
+}
+
+#[test]
 fn places_must_be_there_and_short_enough() {
     let bed = Bed::new();
     fs::write(bed.path().join("file"), "").expect("the directory can be written");
