@@ -133,7 +133,7 @@ impl Speaker {
             let device = &devices[at];
             match &member.why {
                 Some(why) if !why.passes() => {
-                    tracing::warn!(%physnet, %device, "the member carries nothing of its own: {why}");
+                    tracing::warn!(%physnet, %device, "the member carries nothing by LACP: {why}");
                 }
                 _ => {}
             }

@@ -184,7 +184,9 @@ pub(super) fn doubts(name: &PhysnetName, physnet: &Physnet, faults: &mut Vec<Fau
             warn(&format!("members[{at}]"), what, remedy);
         }
         if bond.mode == BondMode::Lacp && member.virtual_function().is_some() {
-            let what = format!("`{member}` is a virtual function, which is not given LACP frames");
+            let what = format!(
+                "`{member}` is a virtual function, and cards as a rule give none LACP frames"
+            );
             let remedy = "use whole ports of cards, or leave LACP to the host's kernel";
             warn(&format!("members[{at}]"), what, remedy);
         }
