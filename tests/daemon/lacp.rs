@@ -397,7 +397,7 @@ fn a_partner_notices_nothing_of_a_handover_and_little_of_a_restart() {
     if !possible() {
         return;
     }
-    let mut scene = Scene::start('o', &PROMPT, [Some((SWITCH, 5)); 2]);
+    let mut scene = Scene::start('q', &PROMPT, [Some((SWITCH, 5)); 2]);
     scene.wait_carriers([true, true]);
     let system = scene.bond()["lacp"]["system"].clone();
     let before = scene.partner.script().heard.each_ref().map(Vec::len);

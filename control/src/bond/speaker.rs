@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use dataplane::port::bond::Bond;
+use dataplane::port::bond::slow::{FRAMES_MAX, SlowFrame};
 
 use super::lacp::{Lacp, LacpRecord, LacpRules, LacpStatus, Look, Malformed, SlowPdu, Why};
 use crate::model::{Devargs, PhysnetName};
@@ -11,6 +12,12 @@ use crate::model::{Devargs, PhysnetName};
 /// How long a member has carried nothing for one reason before that is told: as they begin, two ends
 /// go through some of these.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a member has received, as much as its box holds: who sends faster than that is read keeps
+/// nobody busy.
+pub(super) fn letters(bond: &Bond, member: usize) -> impl Iterator<Item = SlowFrame> {
+    (0..FRAMES_MAX).map_while(move |_| bond.slow(member))
+}
 
 /// Where a frame's source address stands.
 const SOURCE: std::ops::Range<usize> = 6..12;
@@ -76,7 +83,7 @@ impl Speaker {
         self.lacp.run(now, looks);
         for (at, member) in self.members.iter_mut().enumerate() {
             let counts = &mut member.counts;
-            while let Some(frame) = bond.slow(at) {
+            for frame in letters(bond, at) {
                 match SlowPdu::parse(frame.bytes()) {
                     Ok(SlowPdu::Lacp(pdu)) => {
                         counts.received += 1;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::announce::Hinterland;
 use super::lacp::{BEAT, LacpRecord, LacpRules, LacpStatus, Look};
-use super::speaker::{Counts, Speaker};
+use super::speaker::{Counts, Speaker, letters};
 use super::state::{BondState, Link, Rules};
 use crate::model::{Devargs, InterfaceName, PhysnetName};
 use crate::tap::links::Links;
@@ -302,6 +302,8 @@ impl Watched {
         let Some(Reach { bond, .. }) = &self.bond else { return without };
         if rules.is_some() != inner.speaker.is_some() {
             bond.speak(rules.is_some());
+            // What is left of an earlier conversation is not news.
+            (0..self.devices.len()).for_each(|at| letters(bond, at).for_each(|_| {}));
             inner.speaker = rules.map(|rules| Speaker::new(rules, self.devices.len(), now));
         }
         let (Some(speaker), Some(rules)) = (&mut inner.speaker, rules) else { return without };

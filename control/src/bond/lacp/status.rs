@@ -36,6 +36,8 @@ pub(crate) struct PortStatus {
 /// Why a member carries nothing though its link is up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
+    /// No device of the bond has an address of its own.
+    Nameless,
     /// It was not listened for long enough.
     Unheard,
     Mute,
@@ -61,6 +63,9 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Why::Nameless => {
+                f.write_str("no device of the bond has an address of its own to speak LACP by")
+            }
             Why::Unheard => f.write_str("its partner has not spoken LACP yet"),
             Why::Mute => f.write_str(
                 "its partner does not speak LACP: set the switch's ports to LACP, active or passive",
@@ -100,7 +105,7 @@ impl Lacp {
                 partner: (!port.defaulted).then_some(port.partner),
                 heard: port.heard.map(|heard| now.duration_since(heard)),
                 mux: port.mux,
-                why: self.why(at),
+                why: if ours.is_some() { self.why(at) } else { Some(Why::Nameless) },
             }
         };
         LacpStatus {

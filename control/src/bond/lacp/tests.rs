@@ -156,6 +156,8 @@ fn nothing_is_said_without_an_address_and_nothing_heard_on_a_dead_link() {
     let mut lacp = Lacp::new(RULES, 1, begin);
     lacp.run(begin, &[UP]);
     assert_eq!(lacp.due(0, begin), None);
+    let why = lacp.status(begin).ports[0].why.as_ref().map(ToString::to_string);
+    assert!(why.is_some_and(|why| why.starts_with("no device of the bond has an address")));
     lacp.identify(A);
     lacp.identify(B);
     assert_eq!(lacp.mac(), Some(A), "the first stays");

@@ -11,7 +11,7 @@ use vhost::HEAD_MAX;
 
 /// Frames that a box holds. A partner sends five a second at most (802.3 57A.3, ten for all slow
 /// protocols), and the box is emptied many times a second.
-const FRAMES_MAX: usize = 16;
+pub const FRAMES_MAX: usize = 16;
 
 /// Where they are sent to: 01-80-C2-00-00-02 (802.3 table 57A-1).
 pub const GROUP: [u8; 6] = [1, 0x80, 0xc2, 0, 0, 2];
