@@ -17,13 +17,13 @@ use crate::skip;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 const IP: [u8; 4] = [10, 0, 0, 1];
-const STATION: [u8; 6] = [2, 0, 0, 0, 0, 9];
-const VLAN: u8 = 100;
+pub const STATION: [u8; 6] = [2, 0, 0, 0, 0, 9];
+pub const VLAN: u8 = 100;
 /// An ethertype for experiments (802.1Q table 9-3).
 const NUMBERED: [u8; 2] = [0x88, 0xb5];
 
 /// Whether this machine lets us make interfaces; says so if not.
-fn possible() -> bool {
+pub fn possible() -> bool {
     if !geteuid().is_root() {
         skip("making interfaces needs root");
     }
@@ -31,15 +31,22 @@ fn possible() -> bool {
 }
 
 /// A switch with a guest, and a bond of two wires whose far ends are the test.
-struct Bed {
-    switch: Daemon,
-    names: [String; 2],
-    wires: [Wire; 2],
-    guest: FrontEnd,
+pub struct Bed {
+    pub switch: Daemon,
+    pub names: [String; 2],
+    pub wires: [Wire; 2],
+    pub guest: FrontEnd,
 }
 
 impl Bed {
-    fn start(label: char, rules: &[(&str, &str)]) -> Bed {
+    pub fn start(label: char, rules: &[(&str, &str)]) -> Bed {
+        let bed = Bed::start_unheard(label, rules);
+        bed.wait_carriers(&[true, rules.contains(&("mode", "'balance'"))]);
+        bed
+    }
+
+    /// The same, whoever carries.
+    pub fn start_unheard(label: char, rules: &[(&str, &str)]) -> Bed {
         let names = ['a', 'b'].map(|end| format!("vb{}{label}{end}", std::process::id()));
         let wires = names.each_ref().map(|name| Wire::new(name));
         let builder = bond(Daemon::builder(), &names, rules);
@@ -53,9 +60,7 @@ impl Bed {
         let mut guest = waiting.connect(1);
         guest.start();
         switch.wait_ready("p");
-        let bed = Bed { switch, names, wires, guest };
-        bed.wait_carriers(&[true, rules.contains(&("mode", "'balance'"))]);
-        bed
+        Bed { switch, names, wires, guest }
     }
 
     /// Loses the link of a member, or has it back.
@@ -90,7 +95,7 @@ impl Bed {
 }
 
 /// The configuration of a bond of two interfaces as physnet `w`.
-fn bond(builder: Builder, names: &[String; 2], rules: &[(&str, &str)]) -> Builder {
+pub fn bond(builder: Builder, names: &[String; 2], rules: &[(&str, &str)]) -> Builder {
     let [a, b] = names;
     let members = format!("['net_af_packet0,iface={a}', 'net_af_packet1,iface={b}']");
     let set = |builder: Builder, (key, value): &(&str, &str)| {
@@ -100,13 +105,13 @@ fn bond(builder: Builder, names: &[String; 2], rules: &[(&str, &str)]) -> Builde
 }
 
 #[track_caller]
-fn ip(arguments: &str) {
+pub fn ip(arguments: &str) {
     let mut command = Command::new("ip");
     process::run(command.args(arguments.split_whitespace()), SOON).success();
 }
 
 /// UDP of the guest's to a station on the wire: its flow is its source port.
-fn numbered(flow: u16, serial: u32) -> Vec<u8> {
+pub fn numbered(flow: u16, serial: u32) -> Vec<u8> {
     let mut frame = [&STATION[..], &MAC, &[8, 0]].concat();
     frame.extend([0x45, 0, 0, 34, 0, 0, 0, 0, 64, 17, 0, 0]);
     frame.extend([IP, [10, 0, 0, 9]].concat());
@@ -118,7 +123,7 @@ fn numbered(flow: u16, serial: u32) -> Vec<u8> {
 }
 
 /// Flow and number of such a frame, as it is on the wire with its tag.
-fn number(frame: &[u8]) -> Option<(u16, u32)> {
+pub fn number(frame: &[u8]) -> Option<(u16, u32)> {
     let udp = frame.get(38..)?;
     let ours = frame[12..18] == [0x81, 0, 0, VLAN, 8, 0] && udp.get(12..14)? == NUMBERED;
     let flow = u16::from_be_bytes([udp[0], udp[1]]);

@@ -10,6 +10,7 @@ mod common;
 mod configuration;
 mod early;
 mod handover;
+mod lacp;
 mod life;
 mod memory;
 mod metrics;

@@ -9,6 +9,7 @@ mod bonds;
 #[path = "../common/mod.rs"]
 mod common;
 mod filters;
+mod lacp;
 mod machine;
 mod uplink;
 mod vfs;

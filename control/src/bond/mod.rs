@@ -2,9 +2,13 @@
 //!
 //! A thread of its own looks at all links every few milliseconds, whatever else control is busy with
 //! (a large change, a device that takes a second to open), and steers the bonds. What it found, others
-//! ask here: nobody else reads the link of an uplink, since not every driver can be asked by two.
+//! ask here: nobody else reads the link of an uplink, since not every driver can be asked by two. LACP
+//! is spoken here too, for the same reason: a partner that is not answered in time takes the link for
+//! dead.
 
 mod announce;
+mod lacp;
+mod speaker;
 mod state;
 mod watched;
 
@@ -15,6 +19,8 @@ use nix::sys::signal::SigSet;
 use tokio::sync::mpsc;
 
 pub(crate) use announce::{Hinterland, Station};
+pub(crate) use lacp::{LacpRecord, LacpRules, LacpStatus, PortStatus, mac};
+pub(crate) use speaker::Counts;
 pub(crate) use state::{Link, Rules};
 pub(crate) use watched::{Reach, Settings, Watched, WireStatus};
 

@@ -73,6 +73,7 @@ impl BondState {
     }
 
     /// Takes note of the links at `now`, in the order of the members. Returns who is to carry.
+    /// With LACP that is who would carry without it, and [`agree`](Self::agree) says who does.
     pub(crate) fn look(&mut self, now: Instant, links: &[Link]) -> Carriers {
         for (member, &link) in self.members.iter_mut().zip(links) {
             if member.link != Some(link) {
@@ -92,7 +93,9 @@ impl BondState {
             member.usable = usable;
         }
         self.carriers = match self.rules.mode {
-            BondMode::ActiveBackup => self.elect().map_or(Carriers::Nobody, Carriers::One),
+            BondMode::ActiveBackup | BondMode::Lacp => {
+                self.elect().map_or(Carriers::Nobody, Carriers::One)
+            }
             BondMode::Balance => {
                 let bits = self.members.iter().enumerate().filter(|(_, member)| member.usable);
                 match bits.fold(0, |mask, (at, _)| mask | 1 << at) {
@@ -104,12 +107,17 @@ impl BondState {
         self.carriers
     }
 
+    /// Says who carries, as it was agreed to.
+    pub(crate) fn agree(&mut self, carriers: Carriers) {
+        self.carriers = carriers;
+    }
+
     /// The member that carries everything: the primary if it can, else the one that did.
     fn elect(&self) -> Option<usize> {
         let usable = |at: &usize| self.members.get(*at).is_some_and(|member| member.usable);
         let present = match self.carriers {
             Carriers::One(member) => Some(member),
-            Carriers::Nobody | Carriers::Shared(_) => None,
+            Carriers::Nobody | Carriers::Shared(_) | Carriers::Agreed { .. } => None,
         };
         let primary = self.rules.primary.filter(usable);
         primary.or(present.filter(usable)).or_else(|| (0..self.members.len()).find(usable))

@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::announce::Hinterland;
+use super::lacp::{BEAT, LacpRecord, LacpRules, LacpStatus, Look};
+use super::speaker::{Counts, Speaker, letters};
 use super::state::{BondState, Link, Rules};
 use crate::model::{Devargs, InterfaceName, PhysnetName};
 use crate::tap::links::Links;
@@ -37,6 +39,8 @@ pub(crate) struct Watched {
     wires: Mutex<Vec<Option<Arc<Wire>>>>,
     /// The bond's transmit side as it was published last. Held while it is sent by, for the same.
     port: Mutex<Option<Arc<BondPort>>>,
+    /// The addresses of the devices that are open.
+    macs: Mutex<Vec<Option<[u8; 6]>>>,
     hinterland: Mutex<Hinterland>,
     inner: Mutex<Inner>,
     /// A device was opened or settings changed: there is something to look at now.
@@ -57,12 +61,18 @@ pub(crate) struct Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) rules: Rules,
+    /// With LACP, how that is spoken.
+    pub(crate) lacp: Option<LacpRules>,
     /// How often links are looked at.
     pub(crate) interval: Duration,
 }
 
 struct Inner {
     state: BondState,
+    /// Speaks LACP, with that.
+    speaker: Option<Speaker>,
+    /// What another process has handed over of it.
+    handed: Option<LacpRecord>,
     members: Vec<Known>,
     /// When who carries changed last.
     since: Instant,
@@ -91,6 +101,8 @@ pub(crate) struct WireStatus {
     pub(crate) outages: u64,
     /// Links were looked at, and no member can carry.
     pub(crate) dead: bool,
+    /// With LACP, how that stands.
+    pub(crate) lacp: Option<LacpStatus>,
 }
 
 /// A member of it.
@@ -106,6 +118,8 @@ pub(crate) struct MemberStatus {
     pub(crate) carries: bool,
     /// How often its link was lost.
     pub(crate) losses: u64,
+    /// Frames of LACP, where that is spoken.
+    pub(crate) slow: Counts,
 }
 
 impl Watched {
@@ -121,9 +135,12 @@ impl Watched {
             physnet,
             wires: Mutex::new(vec![None; devices.len()]),
             port: Mutex::new(None),
+            macs: Mutex::default(),
             hinterland: Mutex::default(),
             inner: Mutex::new(Inner {
                 state: BondState::new(settings.rules, devices.len(), now),
+                speaker: None,
+                handed: None,
                 members: vec![Known::default(); devices.len()],
                 since: now,
                 last: None,
@@ -142,6 +159,8 @@ impl Watched {
     /// device that is not among them nothing is held here any more.
     pub(crate) fn published(&self, wires: Vec<Option<Arc<Wire>>>, port: Option<Arc<BondPort>>) {
         *self.port.lock() = port;
+        let mac = |wire: &Option<Arc<Wire>>| wire.as_ref()?.mac().map(|mac| mac.octets());
+        *self.macs.lock() = wires.iter().map(mac).collect();
         let open = |wires: &[Option<Arc<Wire>>]| -> Vec<bool> {
             wires.iter().map(Option::is_some).collect()
         };
@@ -165,6 +184,16 @@ impl Watched {
         *self.hinterland.lock() = hinterland;
     }
 
+    /// What the next process has to know to go on with LACP as if it were this one.
+    pub(crate) fn record(&self) -> Option<LacpRecord> {
+        self.inner.lock().speaker.as_ref()?.record(Instant::now())
+    }
+
+    /// Goes on with LACP as another process did. For before a device is open.
+    pub(crate) fn resume(&self, record: LacpRecord) {
+        self.inner.lock().handed = Some(record);
+    }
+
     /// What was found last.
     pub(crate) fn status(&self) -> WireStatus {
         let inner = self.inner.lock();
@@ -177,6 +206,7 @@ impl Watched {
                 speed_mbps: known.speed_mbps.filter(|_| up),
                 carries: carries(carriers, at),
                 losses: known.losses,
+                slow: inner.speaker.as_ref().map(|it| it.counts(at)).unwrap_or_default(),
             }
         };
         let members = inner.state.members().iter().zip(&inner.members).enumerate();
@@ -186,7 +216,8 @@ impl Watched {
             since: inner.since.elapsed(),
             failovers: inner.failovers,
             outages: inner.outages,
-            dead: looked && carriers == Carriers::Nobody,
+            dead: looked && carriers.senders() == 0,
+            lacp: inner.speaker.as_ref().map(|speaker| speaker.status(Instant::now())),
         }
     }
 
@@ -212,7 +243,10 @@ impl Watched {
             };
             let found: Vec<_> = self.wires.lock().iter().zip(carriers).map(look).collect();
             self.take(&found);
-            let interval = self.settings.lock().interval;
+            let interval = match *self.settings.lock() {
+                Settings { lacp: Some(_), interval, .. } => interval.min(BEAT),
+                Settings { interval, .. } => interval,
+            };
             tokio::select! {
                 () = sleep(interval) => {}
                 () = self.wake.notified() => {}
@@ -227,7 +261,7 @@ impl Watched {
 
     /// Does what follows of the links; of those that could not be read what was known still holds.
     fn take(self: &Arc<Self>, found: &[(Option<Link>, Option<u32>)]) {
-        let rules = self.settings.lock().rules;
+        let settings = *self.settings.lock();
         let mut inner = self.inner.lock();
         let now = Instant::now();
         let mut links = Vec::with_capacity(found.len());
@@ -242,18 +276,65 @@ impl Watched {
             }
         }
         let before = inner.state.carriers();
-        inner.state.set_rules(rules);
+        inner.state.set_rules(settings.rules);
         let after = inner.state.look(now, &links);
-        if before == after {
-            return;
+        let after = self.negotiate(&mut inner, settings.lacp, now, after);
+        let moved = before != after && self.carry(&mut inner, now, before, after);
+        // What is said of a member is so by now.
+        self.speak(&mut inner, now);
+        drop(inner);
+        if before != after {
+            self.note_carriers(after);
         }
+        if moved {
+            self.announce();
+        }
+    }
+
+    /// Who carries by LACP, if that is to be spoken; else those who would `without` it.
+    fn negotiate(
+        &self,
+        inner: &mut Inner,
+        rules: Option<LacpRules>,
+        now: Instant,
+        without: Carriers,
+    ) -> Carriers {
+        let Some(Reach { bond, .. }) = &self.bond else { return without };
+        if rules.is_some() != inner.speaker.is_some() {
+            bond.speak(rules.is_some());
+            // What is left of an earlier conversation is not news.
+            (0..self.devices.len()).for_each(|at| letters(bond, at).for_each(|_| {}));
+            inner.speaker = rules.map(|rules| Speaker::new(rules, self.devices.len(), now));
+        }
+        let (Some(speaker), Some(rules)) = (&mut inner.speaker, rules) else { return without };
+        speaker.lacp().set_rules(rules);
+        if let Some(record) = inner.handed.take() {
+            speaker.resume(&record, now);
+        }
+        if let Some(mac) = self.macs.lock().iter().flatten().next() {
+            speaker.lacp().identify(*mac);
+        }
+        let look = |member: &super::state::Member| Look {
+            up: member.link == Some(Link::Up),
+            trusted: member.usable,
+        };
+        let looks: Vec<_> = inner.state.members().iter().map(look).collect();
+        speaker.run(bond, now, &looks);
+        let agreed = speaker.lacp().carriers(without);
+        inner.state.agree(agreed);
+        agreed
+    }
+
+    /// Lets others carry. Returns whether switches have to be told where addresses are now.
+    fn carry(&self, inner: &mut Inner, now: Instant, before: Carriers, after: Carriers) -> bool {
         if let Some(reach) = &self.bond {
             reach.bond.steer(after);
         }
+        let (sent, send) = (before.senders(), after.senders());
         let took_over = match (before, after) {
             (_, Carriers::One(member)) => inner.last.is_some_and(|last| last != member),
-            (Carriers::Shared(before), Carriers::Shared(after)) => before & !after != 0,
-            _ => false,
+            (Carriers::One(_), _) => false,
+            _ => send != 0 && sent & !send != 0,
         };
         // Not at the start: switches have not heard of anybody yet.
         let again = before != Carriers::Nobody || inner.outages > 0;
@@ -262,17 +343,29 @@ impl Watched {
         }
         inner.since = now;
         inner.failovers += u64::from(took_over);
-        inner.outages += u64::from(after == Carriers::Nobody);
-        drop(inner);
-        self.note_carriers(after);
-        let moved = match after {
+        inner.outages += u64::from(sent != 0 && send == 0);
+        match after {
+            Carriers::Nobody => false,
             Carriers::One(_) => again,
             Carriers::Shared(_) => again && before == Carriers::Nobody,
-            Carriers::Nobody => false,
-        };
-        if moved {
-            self.announce();
+            Carriers::Agreed { .. } => again && send != 0 && sent & send == 0,
         }
+    }
+
+    /// Sends what is due of LACP, and tells of it.
+    fn speak(&self, inner: &mut Inner, now: Instant) {
+        let (Some(Reach { lane, .. }), Some(speaker)) = (&self.bond, &mut inner.speaker) else {
+            return;
+        };
+        if let Some(port) = &*self.port.lock() {
+            speaker.speak(
+                now,
+                &self.macs.lock(),
+                |member, frame| port.send_first(member, *lane, frame),
+                |member, frame| port.send_by_member(member, *lane, frame),
+            );
+        }
+        speaker.tell(&self.physnet, &self.devices, now);
     }
 
     fn note_link(&self, member: usize, before: Option<Link>, link: Link) {
@@ -293,7 +386,11 @@ impl Watched {
         let devices = self.devices.iter().enumerate().filter(|(at, _)| carries(carriers, *at));
         let devices = devices.map(name).collect::<Vec<_>>().join(" ");
         match carriers {
+            Carriers::Nobody if self.settings.lock().lacp.is_some() => {
+                tracing::error!(%physnet, "no member of the bond carries frames");
+            }
             Carriers::Nobody => tracing::error!(%physnet, "no member of the bond has a link"),
+            Carriers::Agreed { send: 0, .. } => {}
             _ => tracing::info!(%physnet, %devices, "frames are carried by"),
         }
     }
@@ -323,11 +420,7 @@ impl Watched {
 }
 
 fn carries(carriers: Carriers, member: usize) -> bool {
-    match carriers {
-        Carriers::Nobody => false,
-        Carriers::One(one) => one == member,
-        Carriers::Shared(mask) => mask >> member & 1 == 1,
-    }
+    carriers.senders() >> member & 1 == 1
 }
 
 /// Who tells whether the link of a device is up.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use dataplane::port::bond::MEMBERS_MAX;
 
 use super::Physnet;
+use crate::bond::LacpRules;
 use crate::fields::Fields;
 use crate::model::{Devargs, PhysnetName};
 use crate::problem::Fault;
@@ -33,6 +34,16 @@ pub struct BondConfig {
     #[serde(default = "monitor")]
     #[schemars(range(min = 5, max = 1_000))]
     pub monitor_ms: u32,
+    /// With `lacp`: how often the partner is asked to send. Default: `fast`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacp_rate: Option<LacpRate>,
+    /// With `lacp`: the priority of this end, of which the lower one chooses the links where not all
+    /// can be used. Default: 65535.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacp_system_priority: Option<u16>,
+    /// With `lacp`: whether one member carries frames where no partner speaks LACP. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacp_fallback: Option<bool>,
 }
 
 /// Which members of a bond carry frames.
@@ -45,6 +56,19 @@ pub enum BondMode {
     /// All of them, each its share of the flows. The other side must take them for one link (a static
     /// link aggregation).
     Balance,
+    /// Those that the other side has agreed to by LACP (802.1AX), each its share of the flows.
+    Lacp,
+}
+
+/// How often a partner is asked to send LACPDUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LacpRate {
+    /// Every second: one that is silent is left after 3 seconds.
+    #[default]
+    Fast,
+    /// Every 30 seconds: one that is silent is left after 90.
+    Slow,
 }
 
 impl BondMode {
@@ -53,6 +77,7 @@ impl BondMode {
         match self {
             BondMode::ActiveBackup => "active-backup",
             BondMode::Balance => "balance",
+            BondMode::Lacp => "lacp",
         }
     }
 }
@@ -84,13 +109,21 @@ impl BondConfig {
             fields.text_from::<Devargs>(name, value)
         };
         let members = fields.list("members", member);
-        let words = [("active-backup", BondMode::ActiveBackup), ("balance", BondMode::Balance)];
+        let words = [
+            ("active-backup", BondMode::ActiveBackup),
+            ("balance", BondMode::Balance),
+            ("lacp", BondMode::Lacp),
+        ];
+        let rates = [("fast", LacpRate::Fast), ("slow", LacpRate::Slow)];
         let bond = BondConfig {
             members: members.clone().unwrap_or_default(),
             mode: fields.choice("mode", &words).unwrap_or_default(),
             primary: fields.text("primary"),
             up_delay_ms: fields.number("up_delay_ms", 0..=600_000).unwrap_or(up_delay()),
             monitor_ms: fields.number("monitor_ms", 5..=1_000).unwrap_or(monitor()),
+            lacp_rate: fields.choice("lacp_rate", &rates),
+            lacp_system_priority: fields.number("lacp_system_priority", 0..=65_535),
+            lacp_fallback: fields.flag("lacp_fallback"),
         };
         if let Some(members) = &members
             && !(2..=MEMBERS_MAX).contains(&members.len())
@@ -112,8 +145,28 @@ impl BondConfig {
                 fields.fault("primary", what, "write one of the members");
             }
         }
+        let of_lacp = [
+            ("lacp_rate", bond.lacp_rate.is_some()),
+            ("lacp_system_priority", bond.lacp_system_priority.is_some()),
+            ("lacp_fallback", bond.lacp_fallback.is_some()),
+        ];
+        for (field, written) in of_lacp {
+            if bond.mode != BondMode::Lacp && written {
+                let what = "this is for mode `lacp`: in others, it is not spoken";
+                fields.fault(field, what, "remove the line, or set mode = \"lacp\"");
+            }
+        }
         fields.finish();
         Some(bond)
+    }
+
+    /// How LACP is spoken, if it is.
+    pub(crate) fn lacp(&self) -> Option<LacpRules> {
+        (self.mode == BondMode::Lacp).then(|| LacpRules {
+            fast: self.lacp_rate.unwrap_or_default() == LacpRate::Fast,
+            system_priority: self.lacp_system_priority.unwrap_or(u16::MAX),
+            fallback: self.lacp_fallback.unwrap_or(true),
+        })
     }
 }
 
@@ -128,6 +181,13 @@ pub(super) fn doubts(name: &PhysnetName, physnet: &Physnet, faults: &mut Vec<Fau
         if !member.tells_link() {
             let what = format!("the driver of `{member}` does not tell when its link is lost");
             let remedy = "use a device of another driver: frames sent by this one may be lost";
+            warn(&format!("members[{at}]"), what, remedy);
+        }
+        if bond.mode == BondMode::Lacp && member.virtual_function().is_some() {
+            let what = format!(
+                "`{member}` is a virtual function, and cards as a rule give none LACP frames"
+            );
+            let remedy = "use whole ports of cards, or leave LACP to the host's kernel";
             warn(&format!("members[{at}]"), what, remedy);
         }
         let others = bond.members[..at].iter();

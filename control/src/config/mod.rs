@@ -28,7 +28,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::bond::MONITOR_ALONE_MS;
-pub use self::bond::{BondConfig, BondMode};
+pub use self::bond::{BondConfig, BondMode, LacpRate};
 pub(crate) use self::change::leaves;
 pub use self::change::{Change, Reload};
 pub use self::file::ConfigFile;

@@ -336,7 +336,8 @@ fn all_that_is_wrong_is_told_with_its_line() {
                 ":12: physnets.r.bond.primary: a primary is for mode `active-backup`: in others, all \
                  members carry; remove the line, or set mode = \"active-backup\"",
                 ":13: physnets.r.bond.speed: is not a field of a bond; remove it, or use one of: \
-                 members, mode, primary, up_delay_ms, monitor_ms",
+                 members, mode, primary, up_delay_ms, monitor_ms, lacp_rate, \
+                 lacp_system_priority, lacp_fallback",
             ],
         ),
         ("physnets = 5\n", &[":4: physnets: 5 is not an object; write the fields of [physnets]"]),
@@ -376,6 +377,41 @@ fn a_doubtful_bond_is_warned_of() {
              late: frames are lost meanwhile; set 50 or less for a failover within 100 ms",
         ]
     );
+}
+
+#[test]
+fn lacp_has_defaults_and_is_not_configured_in_vain() {
+    let bed = Bed::new();
+    let members = "members = ['net_tap0', 'net_tap1']\n";
+    let load = |more: &str| bed.load(&format!("{PLACES}[physnets.p.bond]\n{members}{more}"));
+    let rules = |more: &str| {
+        let config = load(more).unwrap_or_else(|errors| panic!("{:?}", errors.problems));
+        config.physnets.values().next().and_then(|it| it.bond.clone()).expect("a bond").lacp()
+    };
+    assert_eq!(rules(""), None);
+    let lacp = rules("mode = 'lacp'\n").expect("it is spoken");
+    assert_eq!((lacp.fast, lacp.system_priority, lacp.fallback), (true, 65535, true));
+    let more =
+        "mode = 'lacp'\nlacp_rate = 'slow'\nlacp_system_priority = 7\nlacp_fallback = false\n";
+    let lacp = rules(more).expect("it is spoken");
+    assert_eq!((lacp.fast, lacp.system_priority, lacp.fallback), (false, 7, false));
+    let errors =
+        load("mode = 'balance'\nlacp_rate = 'fast'\nlacp_fallback = 1\n").expect_err("two");
+    assert_eq!(
+        bed.said(&errors.problems),
+        [
+            ":7: physnets.p.bond.lacp_rate: this is for mode `lacp`: in others, it is not spoken; \
+             remove the line, or set mode = \"lacp\"",
+            ":8: physnets.p.bond.lacp_fallback: 1 is neither true nor false; write true or false, \
+             without quotes",
+        ]
+    );
+    let vfs = "[physnets.p.bond]\nmembers = ['ens1f0/1', 'ens1f1/1']\nmode = 'lacp'\n";
+    let config = bed.load(&format!("{PLACES}{vfs}")).expect("it can be run");
+    let said = bed.said(&config.warnings);
+    let doubt = "`ens1f0/1` is a virtual function, and cards as a rule give none LACP frames; use \
+                 whole ports of cards, or leave LACP to the host's kernel";
+    assert!(said.iter().any(|said| said.ends_with(doubt)), "{said:?}");
 }
 
 #[test]

@@ -232,9 +232,9 @@ impl Daemon {
         let Handing { ref mut successor, .. } = handing;
         successor.leave();
         self.notify.hand_over(successor.pid());
-        self.switch.leave();
+        let bonds = self.switch.leave();
         // Who has taken over goes on whatever becomes of this process.
-        let _ = successor.tell(&Message::Released {}, Vec::new()).await;
+        let _ = successor.tell(&Message::Released { bonds }, Vec::new()).await;
         let flowing = successor.next_within(FLOW_TIME).await;
         let pause_us = match flowing {
             Ok(Message::Flowing { pause_us, guests }) => Some((pause_us, guests)),

@@ -163,7 +163,8 @@ impl Prepared {
         let Offered { pid, version, .. } = from;
         tracing::info!(from = pid, version, guests, pause_us, "took over");
         match channel.receive_within::<Message>(ANSWER_TIME).await {
-            Ok((Message::Released {}, _)) | Err(ChannelError::Closed) => {}
+            Ok((Message::Released { bonds }, _)) => switch.resume_lacp(bonds),
+            Err(ChannelError::Closed) => {}
             _ => tracing::warn!("the former process does not say that it has closed its devices"),
         }
         switch.open_devices().await;

@@ -31,9 +31,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bond::LacpRecord;
 use crate::guest::GuestRecord;
 use crate::learned::Learned;
-use crate::model::{HostName, PortUuid};
+use crate::model::{HostName, PhysnetName, PortUuid};
 
 pub(crate) use channel::{Channel, ChannelError};
 pub use giving::CommandLine;
@@ -83,7 +84,11 @@ pub(crate) enum Message {
     /// The new one has the guests.
     Taken {},
     /// The old one has closed its devices, and does not answer commands.
-    Released {},
+    Released {
+        /// How LACP stands on the bonds that speak it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        bonds: BTreeMap<PhysnetName, LacpRecord>,
+    },
     /// Frames move again.
     Flowing {
         /// For so long they did not.

@@ -57,6 +57,29 @@ impl Figures {
             "Frames that the member's device received and sent, by its own count, and those received \
              that were ignored, as it carried nothing.",
             frames,
+        )?;
+        let lacp =
+            || members().filter_map(|(labels, member)| Some((labels, member.lacp.as_ref()?)));
+        page.gauges(
+            "bond_member_lacp_partner",
+            "1 if the member's partner speaks LACP, where that is configured.",
+            lacp().map(|(labels, lacp)| (labels, flag(lacp.partner.is_some()))),
+        )?;
+        let frames = lacp().flat_map(|(labels, lacp)| {
+            let kinds = [
+                ("received", lacp.received),
+                ("sent", lacp.sent),
+                ("markers", lacp.markers),
+                ("malformed", lacp.malformed),
+                ("lost", lacp.lost),
+            ];
+            kinds.map(|(kind, frames)| (with(labels.clone(), "kind", kind), frames))
+        });
+        page.counters(
+            "bond_member_lacp_frames",
+            "LACPDUs that the member received and sent, markers that it answered, and frames that made \
+             no sense or came faster than they were read.",
+            frames,
         )
     }
 }

@@ -11,10 +11,11 @@ use vhost::{Device, PAIRS_MAX};
 
 use super::ports::Link;
 use super::{Ahead, Ignition, StartError, Switch};
+use crate::bond::LacpRecord;
 use crate::config::Config;
 use crate::guest::{GuestHandle, GuestOptions, GuestRecord, GuestSocket};
 use crate::learned::Learned;
-use crate::model::{Attachment, Desired, PortUuid, SocketMode};
+use crate::model::{Attachment, Desired, PhysnetName, PortUuid, SocketMode};
 use crate::pci;
 use crate::wire::Wire;
 
@@ -67,15 +68,20 @@ impl Switch {
         self.guests().for_each(|(_, _, socket)| socket.thaw());
     }
 
-    /// Ends, after the other process has taken over: devices are closed, guests left alone.
-    pub(crate) fn leave(self) {
+    /// Ends, after the other process has taken over: devices are closed, guests left alone. Returns how
+    /// LACP stands on the bonds that speak it, for that process to go on before a partner misses it.
+    pub(crate) fn leave(self) -> BTreeMap<PhysnetName, LacpRecord> {
         let Self { crew, ports, uplinks, monitor, .. } = self;
         crew.stop();
         ports.into_values().for_each(super::ports::LivePort::leave);
         monitor.stop();
+        let bonds = uplinks.iter();
+        let bonds =
+            bonds.filter_map(|(name, it)| Some((name.clone(), it.lacp_record()?))).collect();
         let members = uplinks.values().flat_map(|uplink| uplink.members());
         members.filter_map(|member| member.wire().ok()).for_each(Wire::leave);
         drop(uplinks);
+        bonds
     }
 
     fn guests(&self) -> impl Iterator<Item = (PortUuid, &Arc<Device>, &GuestHandle)> {
@@ -174,6 +180,15 @@ impl Switch {
             socket.thaw();
         });
         count
+    }
+
+    /// Goes on with LACP as the other process did. For before devices are opened.
+    pub(crate) fn resume_lacp(&self, bonds: BTreeMap<PhysnetName, LacpRecord>) {
+        for (name, record) in bonds {
+            if let Some(uplink) = self.uplinks.get(&name) {
+                uplink.resume_lacp(record);
+            }
+        }
     }
 
     /// Opens devices, which the other process has closed.

@@ -14,7 +14,7 @@ use dataplane::snapshot::PortId;
 use tokio::task::yield_now;
 
 use super::{RETRY, Switch};
-use crate::bond::{Hinterland, Reach, Rules, Settings, Station, Watched, WireStatus};
+use crate::bond::{Hinterland, LacpRecord, Reach, Rules, Settings, Station, Watched, WireStatus};
 use crate::config::{BondMode, MONITOR_ALONE_MS, Physnet};
 use crate::model::{Devargs, PhysnetName, Status};
 use crate::wire::{Ailment, News, Opened, Wire};
@@ -127,6 +127,24 @@ impl Uplink {
         self.watched.status()
     }
 
+    /// Why a member carries nothing of what LACP has others carry, though its link is up.
+    fn disagreement(&self, links: &WireStatus) -> Option<String> {
+        let ports = self.members.iter().zip(&links.lacp.as_ref()?.ports);
+        let mut whys = ports.filter_map(|(member, port)| Some((member, port.why.as_ref()?)));
+        let (member, why) = whys.next()?;
+        Some(format!("`{}` does not carry by LACP: {why}", member.device))
+    }
+
+    /// What the next process has to know to go on with LACP as if it were this one.
+    pub(super) fn lacp_record(&self) -> Option<LacpRecord> {
+        self.watched.record()
+    }
+
+    /// Goes on with LACP as another process did.
+    pub(super) fn resume_lacp(&self, record: LacpRecord) {
+        self.watched.resume(record);
+    }
+
     /// How it is named where a device is.
     pub(super) fn device(&self) -> String {
         let devices = self.members.iter().map(|member| member.device.to_string());
@@ -166,7 +184,10 @@ impl Uplink {
         let reason = trouble.or_else(|| match (&self.bond, &down[..]) {
             (None, []) => None,
             (None, _) => Some("its link is down".to_owned()),
-            (Some(_), []) => failed.first().map(|reason| (*reason).to_owned()),
+            (Some(_), []) => failed
+                .first()
+                .map(|reason| (*reason).to_owned())
+                .or_else(|| self.disagreement(&links)),
             (Some(_), [one]) => Some(format!("the link of {one} is down")),
             (Some(_), many) => Some(format!("the links of {} are down", many.join(" and "))),
         });
@@ -322,10 +343,12 @@ fn settings(physnet: &Physnet) -> Settings {
                 primary: bond.primary_at(),
                 up_delay: millis(bond.up_delay_ms),
             },
+            lacp: bond.lacp(),
             interval: millis(bond.monitor_ms),
         },
         None => Settings {
             rules: Rules { mode: BondMode::ActiveBackup, primary: None, up_delay: Duration::ZERO },
+            lacp: None,
             interval: millis(MONITOR_ALONE_MS),
         },
     }

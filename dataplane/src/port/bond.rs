@@ -7,14 +7,19 @@
 //!
 //! Either one member carries everything and what comes by the others is ignored: switches flood
 //! frames to all their ports, so that each would come twice. Or all of them carry, each its share of
-//! the flows, as towards a switch that takes the links for one (a static link aggregation).
+//! the flows, as towards a switch that takes the links for one (a static link aggregation). Or those
+//! carry that the switch has agreed to by LACP, whose frames are taken out of what members receive
+//! ([`slow`]).
+
+pub mod slow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use vhost::{BURST_MAX, Burst, Frames, HEAD_MAX, Received, Sent, Source, Staged};
+use vhost::{BURST_MAX, Burst, Frames, Sent, Source, Staged};
 
-use super::TxPort;
+use super::{TxPort, own};
+use slow::{SlowBox, SlowFrame};
 
 /// The most members of a bond.
 pub const MEMBERS_MAX: usize = 8;
@@ -37,6 +42,24 @@ pub enum Carriers {
     One(usize),
     /// The members whose bits are set, each its share of the flows. What comes by any is taken.
     Shared(u8),
+    /// What was agreed to by LACP.
+    Agreed {
+        /// The members that send, a bit for each: each its share of the flows.
+        send: u8,
+        /// The members by which what comes is taken.
+        hear: u8,
+    },
+}
+
+impl Carriers {
+    /// The members that send, a bit for each.
+    pub fn senders(self) -> u8 {
+        match self {
+            Carriers::Nobody => 0,
+            Carriers::One(member) => 1 << member,
+            Carriers::Shared(send) | Carriers::Agreed { send, .. } => send,
+        }
+    }
 }
 
 /// Who carries what. See the [module's head](self).
@@ -46,6 +69,8 @@ pub struct Bond {
     carrier: AtomicU8,
     /// The member that carries each class of flows, where it is shared.
     classes: Box<[AtomicU8; CLASSES]>,
+    /// Slow protocols are spoken: their frames are for [`slow`](Bond::slow).
+    speaks: AtomicBool,
 }
 
 struct Member {
@@ -53,6 +78,8 @@ struct Member {
     heard: AtomicBool,
     /// Frames that came by it and were ignored.
     ignored: AtomicU64,
+    /// Frames of slow protocols that came by it.
+    slow: SlowBox,
 }
 
 /// The transmit side of a bond, by the members whose devices are open. One that is opened or closed makes
@@ -67,6 +94,8 @@ pub struct BondSource {
     bond: Arc<Bond>,
     member: usize,
     source: Box<dyn Source>,
+    /// What was taken out of a burst, up to its release.
+    withdrawn: Burst,
 }
 
 impl Bond {
@@ -76,11 +105,16 @@ impl Bond {
     /// If they are none, or more than [`MEMBERS_MAX`].
     pub fn new(members: usize) -> Arc<Self> {
         assert!((1..=MEMBERS_MAX).contains(&members), "a bond of {members} members");
-        let member = || Member { heard: AtomicBool::new(false), ignored: AtomicU64::new(0) };
+        let member = || Member {
+            heard: AtomicBool::new(false),
+            ignored: AtomicU64::new(0),
+            slow: SlowBox::default(),
+        };
         Arc::new(Self {
             members: (0..members).map(|_| member()).collect(),
             carrier: AtomicU8::new(NOBODY),
             classes: Box::new(std::array::from_fn(|_| AtomicU8::new(0))),
+            speaks: AtomicBool::new(false),
         })
     }
 
@@ -90,19 +124,39 @@ impl Bond {
         let (carrier, heard) = match carriers {
             Carriers::Nobody => (NOBODY, 0),
             Carriers::One(member) => (member as u8, 1_u8 << member),
-            Carriers::Shared(mask) => {
-                for (class, carrier) in self.classes.iter().enumerate() {
-                    let chosen = share(class, self.members.len(), mask);
-                    carrier.store(chosen.map_or(NOBODY, |it| it as u8), Ordering::Relaxed);
-                }
-                // A switch that takes the links for one sends each frame by one of them.
-                (if mask == 0 { NOBODY } else { SHARED }, u8::MAX)
-            }
+            // A switch that takes the links for one sends each frame by one of them.
+            Carriers::Shared(mask) => (self.share_out(mask), u8::MAX),
+            Carriers::Agreed { send, hear } => (self.share_out(send), hear),
         };
         for (number, member) in self.members.iter().enumerate() {
             member.heard.store(heard >> number & 1 == 1, Ordering::Relaxed);
         }
         self.carrier.store(carrier, Ordering::Release);
+    }
+
+    /// Gives each class of flows one of the members of `mask`. Returns who carries then.
+    fn share_out(&self, mask: u8) -> u8 {
+        for (class, carrier) in self.classes.iter().enumerate() {
+            let chosen = share(class, self.members.len(), mask);
+            carrier.store(chosen.map_or(NOBODY, |it| it as u8), Ordering::Relaxed);
+        }
+        if mask == 0 { NOBODY } else { SHARED }
+    }
+
+    /// Says whether frames of slow protocols are kept for [`slow`](Self::slow). Else they are what
+    /// they are to any bridge: not to be forwarded.
+    pub fn speak(&self, speaks: bool) {
+        self.speaks.store(speaks, Ordering::Relaxed);
+    }
+
+    /// The next frame of slow protocols that came by a member.
+    pub fn slow(&self, member: usize) -> Option<SlowFrame> {
+        self.members[member].slow.take()
+    }
+
+    /// Frames of slow protocols that came by a member faster than they were taken, and were dropped.
+    pub fn slow_lost(&self, member: usize) -> u64 {
+        self.members[member].slow.lost()
     }
 
     /// Frames that came by a member while it was none to be heard.
@@ -117,22 +171,23 @@ impl BondPort {
         Self { bond, members }
     }
 
-    /// Sends frames of this host's own, complete with their tags, of [`HEAD_MAX`] bytes at most each.
-    /// For the control thread; `lane` is the number that it sends by, as a worker has one. Returns how
-    /// many were sent.
+    /// Sends frames of this host's own as those of guests: [`own::send`] says what is asked of them.
     pub fn announce(&self, lane: usize, frames: &[Vec<u8>]) -> u64 {
-        let mut burst = Burst::default();
-        let mut sent = 0;
-        for frames in frames.chunks(BURST_MAX) {
-            let mut crier = Crier(frames);
-            let received = Received::take(&mut crier, &mut burst);
-            let staged = |index| Staged { index, tag: vhost::TagEdit::Keep, sole: false };
-            let staged: Vec<_> = (0..received.frames().len() as u8).map(staged).collect();
-            if !staged.is_empty() {
-                sent += self.send(lane, received.frames(), &staged).frames;
-            }
-        }
-        sent
+        own::send(self, lane, frames)
+    }
+
+    /// Sends a frame of this host's own by one member, whoever carries frames, before all that is given
+    /// to its queue from now on: see [`TxPort::send_first`].
+    pub fn send_first(&self, member: usize, lane: usize, frame: &[u8]) -> bool {
+        let egress = self.members.get(member).and_then(Option::as_ref);
+        egress.is_some_and(|egress| egress.send_first(lane, frame))
+    }
+
+    /// Sends a frame of this host's own by one member, whoever carries frames, in its turn. Returns
+    /// whether it was sent.
+    pub fn send_by_member(&self, member: usize, lane: usize, frame: &[u8]) -> bool {
+        let egress = self.members.get(member).and_then(Option::as_ref);
+        egress.is_some_and(|egress| own::send(egress.as_ref(), lane, &[frame]) == 1)
     }
 
     #[inline]
@@ -196,7 +251,23 @@ fn share(class: usize, members: usize, usable: u8) -> Option<usize> {
 impl BondSource {
     /// What a member of the bond receives by `source`.
     pub fn new(bond: Arc<Bond>, member: usize, source: Box<dyn Source>) -> Self {
-        Self { bond, member, source }
+        Self { bond, member, source, withdrawn: Burst::default() }
+    }
+
+    /// Takes the frames of slow protocols out of a burst that has some.
+    #[cold]
+    fn take_slow(&mut self, burst: &mut Burst) {
+        let mut at = 0;
+        while at < burst.len() {
+            if slow::is_slow(burst.head(at)) {
+                self.bond.members[self.member].slow.put(burst.head(at));
+                burst.withdraw(at, &mut self.withdrawn);
+            } else {
+                at += 1;
+            }
+        }
+        self.source.release(&mut self.withdrawn);
+        self.withdrawn.clear();
     }
 }
 
@@ -204,6 +275,10 @@ impl Source for BondSource {
     #[inline]
     fn fill(&mut self, burst: &mut Burst) {
         self.source.fill(burst);
+        let speaks = self.bond.speaks.load(Ordering::Relaxed);
+        if speaks && (0..burst.len()).any(|at| slow::is_slow(burst.head(at))) {
+            self.take_slow(burst);
+        }
         let member = &self.bond.members[self.member];
         if !burst.is_empty() && !member.heard.load(Ordering::Relaxed) {
             // One worker has the queue, and nobody else adds.
@@ -218,20 +293,6 @@ impl Source for BondSource {
     fn release(&mut self, burst: &mut Burst) {
         self.source.release(burst);
     }
-}
-
-/// Frames of this host's own.
-struct Crier<'a>(&'a [Vec<u8>]);
-
-impl Source for Crier<'_> {
-    fn fill(&mut self, burst: &mut Burst) {
-        for frame in self.0 {
-            let whole = burst.push_private(frame);
-            debug_assert!(whole, "at most {HEAD_MAX} bytes, and a burst of them");
-        }
-    }
-
-    fn release(&mut self, _: &mut Burst) {}
 }
 
 #[cfg(test)]

@@ -104,6 +104,8 @@ pub struct EthPort {
 struct Lane {
     queue: TxQueue,
     frames: Vec<Mbuf>,
+    /// A frame of this host's own that goes before all others; mostly none.
+    first: Vec<Mbuf>,
     /// Something is left to the device of one of the frames.
     unprepared: bool,
 }
@@ -118,7 +120,8 @@ impl EthPort {
         assert!(!queues.is_empty(), "a started device has a transmit queue");
         let lane = |queue| {
             let frames = Vec::with_capacity(BURST_MAX);
-            SpinLock::new(Lane { queue, frames, unprepared: false })
+            let first = Vec::with_capacity(1);
+            SpinLock::new(Lane { queue, frames, first, unprepared: false })
         };
         let lanes = queues.into_iter().map(lane).collect();
         Self { lanes, pool, multi_segment, offloads: TxOffloads::default() }
@@ -236,6 +239,13 @@ impl Lane {
         self.frames.push(mbuf);
     }
 
+    /// Hands over the frame that goes before all others, if there is one. Returns whether none is left.
+    #[cold]
+    fn send_first(&mut self) -> bool {
+        self.queue.tx_burst(&mut self.first);
+        self.first.is_empty()
+    }
+
     /// Hands over what was pushed, and frees what the device does not take.
     #[inline]
     fn flush(&mut self, sent: &mut Sent) {
@@ -302,6 +312,10 @@ impl TxPort for EthPort {
             sent.busy = staged.len() as u64;
             return sent;
         };
+        if !lane.first.is_empty() && !lane.send_first() {
+            sent.full = staged.len() as u64;
+            return sent;
+        }
         for staged in staged {
             let frame = frames.frame(usize::from(staged.index));
             let outcome = if frame.is_complete() {
@@ -318,5 +332,21 @@ impl TxPort for EthPort {
         }
         lane.flush(&mut sent);
         sent
+    }
+    fn send_first(&self, worker: usize, frame: &[u8]) -> bool {
+        let Some(mut lane) = self.lanes[worker % self.lanes.len()].lock_bounded() else {
+            return false;
+        };
+        let Ok(mut mbuf) = self.empty(frame.len()) else { return false };
+        let mut left = frame;
+        for segment in mbuf.segments_mut() {
+            let (now, later) = left.split_at(segment.len());
+            segment.copy_from_slice(now);
+            left = later;
+        }
+        // What waits is older than this one.
+        lane.first.clear();
+        lane.first.push(mbuf);
+        lane.send_first()
     }
 }

@@ -10,6 +10,7 @@ use crate::snapshot::PortId;
 pub mod bond;
 #[cfg(feature = "dpdk")]
 pub mod eth;
+pub mod own;
 
 /// A receive queue with the port that it belongs to. One worker owns it at a time.
 pub struct Rxq {
@@ -43,6 +44,13 @@ pub trait TxPort: Send + Sync {
     /// sender's number, by which a NIC's port chooses a queue. Every staged frame is counted in
     /// the answer exactly once. Never waits for room.
     fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent;
+
+    /// Sends a frame of this host's own, of [`HEAD_MAX`](vhost::HEAD_MAX) bytes at most, before all
+    /// that is given to the sender's queue from now on. Returns whether it was taken. A device that
+    /// is full takes it before any other frame then, but a later one of these takes its place.
+    fn send_first(&self, worker: usize, frame: &[u8]) -> bool {
+        own::send(self, worker, &[frame]) == 1
+    }
 }
 
 impl TxPort for Device {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use dataplane::dpdk::{
     EthConfig, EthDev, EthError, Mbuf, Mempool, ProbeError, RxQueue, Started, TxQueue, free_bulk,
 };
+use dataplane::port::eth::EthPort;
+use dataplane::port::{TxPort, own};
 use tracing::Level;
 
 use crate::{Turn, bytes, eal, frame, numbered, record};
@@ -81,6 +83,42 @@ fn what_a_full_queue_does_not_take_stays_in_order() {
     while rx.rx_burst(&mut frames) > 0 {}
     assert_eq!(frames.len(), sent);
     free_bulk(&mut frames);
+    assert_eq!(pool.available(), 2047);
+}
+
+#[test]
+fn a_frame_of_our_own_goes_before_all_that_a_full_device_is_given() {
+    let turn = eal();
+    let pool = Mempool::create(&turn.eal, "first", 2047, 256, None).expect("a pool");
+    let (_device, mut rx, tx) = start(&turn, "net_ring_first", &pool);
+    let port = EthPort::new(vec![tx], pool.clone(), true);
+    let data: Vec<Vec<u8>> = (0..64).map(numbered).collect();
+    let mut queued = 0;
+    while own::send(&port, 0, &data) == 64 {
+        queued += 64;
+    }
+    // The flood has filled it. What is sent first waits, the newest of it, and is all that does.
+    for number in [1000, 1001] {
+        assert!(!port.send_first(7, &numbered(number)), "there is no room");
+    }
+    assert_eq!(own::send(&port, 0, &data[..1]), 0);
+    let mut frames: Vec<Mbuf> = Vec::with_capacity(32);
+    let mut received = Vec::new();
+    let mut receive = |received: &mut Vec<Vec<u8>>| {
+        let count = rx.rx_burst(&mut frames);
+        received.extend(frames.drain(..).map(|one| bytes(&one)));
+        count
+    };
+    // Room for a few: the next of the flood goes behind it.
+    receive(&mut received);
+    assert_eq!(own::send(&port, 0, &data[..2]), 2);
+    assert!(port.send_first(0, &numbered(1002)), "there is room");
+    while receive(&mut received) > 0 {}
+    assert!(received.len() > queued, "{} of {queued}", received.len());
+    let last: Vec<_> = received[received.len() - 4..].to_vec();
+    assert_eq!(last, [1001, 0, 1, 1002].map(numbered));
+    assert!(!received.contains(&numbered(1000)), "what is newer has taken its place");
+    drop((port, frames));
     assert_eq!(pool.available(), 2047);
 }
 

@@ -319,6 +319,32 @@ impl Burst {
         self.frames[..self.len].iter().map(|frame| frame.token.get()).filter(|token| *token != 0)
     }
 
+    /// The first bytes of a frame in it, for a source that looks at what it has received.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len).
+    #[inline(always)]
+    pub fn head(&self, index: usize) -> &[u8] {
+        let frame = &self.frames[..self.len][index];
+        &frame.head[..usize::from(frame.head_bytes)]
+    }
+
+    /// Moves a frame to another burst, for a source that keeps what is not to be switched; the order
+    /// of those that stay is kept. The body stays behind: what the other burst is good for is that
+    /// the source releases by it what the frame lies in. It must not be full.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len), or the other burst is full.
+    pub fn withdraw(&mut self, index: usize, into: &mut Burst) {
+        assert!(into.len < BURST_MAX, "a burst has room for all of another");
+        self.frames[index..self.len].rotate_left(1);
+        self.len -= 1;
+        let frame = &mut into.frames[into.len];
+        std::mem::swap(&mut self.frames[self.len], frame);
+        frame.count = 0;
+        into.len += 1;
+    }
+
     /// Empties it. Whoever filled it has released what its frames lie in before, or never does.
     #[inline(always)]
     pub fn clear(&mut self) {

@@ -9,7 +9,7 @@ use crate::model::PhysnetName;
 pub struct BondView {
     /// The wire that it is on.
     pub physnet: PhysnetName,
-    /// `active-backup` or `balance`.
+    /// `active-backup`, `balance` or `lacp`.
     pub mode: String,
     /// Milliseconds for which a link has to be up before its member carries frames.
     pub up_delay_ms: u32,
@@ -21,6 +21,8 @@ pub struct BondView {
     pub failovers: u64,
     /// How often no member was left.
     pub outages: u64,
+    /// With `lacp`: our end of it.
+    pub lacp: Option<LacpView>,
     /// Its members, in the order of the configuration.
     pub members: Vec<BondMemberView>,
 }
@@ -48,8 +50,70 @@ pub struct BondMemberView {
     pub sent_frames: u64,
     /// Frames that came by it while it carried nothing, and were dropped as `inactive-member`.
     pub ignored_frames: u64,
-    /// Why its device is not open.
+    /// Why its device is not open, or why it carries nothing by LACP though its link is up.
     pub reason: Option<String>,
+    /// With `lacp`: how that stands.
+    pub lacp: Option<LacpMemberView>,
+}
+
+/// A bond's end of LACP (802.1AX).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LacpView {
+    /// Our system's address, that of the first member that was open; none before.
+    pub system: Option<String>,
+    /// Its priority.
+    pub system_priority: u16,
+    /// `fast` or `slow`: how often partners are asked to send.
+    pub rate: String,
+    /// Whether nobody speaks LACP, and one member carries alone.
+    pub fallback: bool,
+}
+
+/// A member's end of LACP, and the other one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LacpMemberView {
+    /// Of `detached`, `waiting`, `attached`, `collecting`, `distributing`: how far it has come.
+    pub mux: String,
+    /// Our state of it in words: `active`, `fast`, `aggregatable`, `in-sync`, `collecting`,
+    /// `distributing`, `defaulted`, `expired`.
+    pub actor: Vec<String>,
+    /// The number of our port.
+    pub port: u16,
+    /// Our key.
+    pub key: u16,
+    /// The partner; none where nobody speaks.
+    pub partner: Option<LacpPartnerView>,
+    /// Milliseconds since it spoke last.
+    pub heard_ms: Option<u64>,
+    /// LACPDUs that were received.
+    pub received: u64,
+    /// LACPDUs that were sent.
+    pub sent: u64,
+    /// Marker requests that were answered.
+    pub markers: u64,
+    /// Frames of slow protocols that made no sense.
+    pub malformed: u64,
+    /// What was wrong with the last of these.
+    pub fault: Option<String>,
+    /// Such frames that came faster than they were read.
+    pub lost: u64,
+}
+
+/// The other end of a member's link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LacpPartnerView {
+    /// Its system's address.
+    pub system: String,
+    /// That system's priority.
+    pub system_priority: u16,
+    /// Its key.
+    pub key: u16,
+    /// The number of its port.
+    pub port: u16,
+    /// The priority of that.
+    pub port_priority: u16,
+    /// Its state in words, as for ours. It is `in-sync` where it is with us.
+    pub state: Vec<String>,
 }
 
 /// A link.

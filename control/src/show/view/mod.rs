@@ -26,7 +26,7 @@ use crate::model::{
 };
 
 pub use acl::{AclRulesView, AclView, GroupRef, NamedRule, PortSecurity, RuleView, SideView};
-pub use bond::{BondMemberView, BondView, LinkView};
+pub use bond::{BondMemberView, BondView, LacpMemberView, LacpPartnerView, LacpView, LinkView};
 pub use config::{ChangeView, ConfigView, LastReloadView, ReloadOutcome, ReloadView};
 pub use explain::{ExplainView, GroupModeView, ReturnTrafficView, StatementView, StationView};
 pub use handover::{HandoverView, TakenOverView};

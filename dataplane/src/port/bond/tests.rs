@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::*;
+use vhost::Received;
 
 /// Records the last byte of each frame that it is given.
 #[derive(Default)]
@@ -169,4 +170,102 @@ fn what_comes_by_a_member_that_is_not_heard_is_released_and_counted() {
     bond.steer(Carriers::Shared(0b01));
     assert_eq!(receive(), 2, "it may carry nothing and still be sent something");
     assert_eq!((bond.ignored(1), released.load(Ordering::Relaxed)), (4, 8));
+}
+
+#[test]
+fn what_was_agreed_says_who_sends_and_who_is_heard() {
+    let (bond, port, recorders) = bond(3);
+    bond.steer(Carriers::Agreed { send: 0b101, hear: 0b111 });
+    let used = places(&port, &recorders);
+    assert!(used.contains(&0) && used.contains(&2) && !used.contains(&1), "{used:?}");
+    let heard = |bond: &Bond| {
+        bond.members.iter().map(|it| it.heard.load(Ordering::Relaxed)).collect::<Vec<_>>()
+    };
+    assert_eq!(heard(&bond), [true; 3]);
+    bond.steer(Carriers::Agreed { send: 0, hear: 0b010 });
+    assert_eq!(heard(&bond), [false, true, false]);
+    assert_eq!(port.announce(0, &[frame(1, 1)]), 0, "nobody sends");
+    let senders = [
+        Carriers::Nobody,
+        Carriers::One(2),
+        Carriers::Shared(3),
+        Carriers::Agreed { send: 5, hear: 7 },
+    ];
+    assert_eq!(senders.map(Carriers::senders), [0, 4, 3, 5]);
+    // One member is sent by whoever carries.
+    assert!(port.send_first(1, 0, &frame(1, 7)) && port.send_by_member(1, 0, &frame(1, 8)));
+    assert_eq!(recorders[1].take(), [7, 8]);
+    assert!(!port.send_first(3, 0, &frame(1, 7)), "there is no such member");
+}
+
+/// A frame of slow protocols: LACP is subtype 1.
+fn slow(subtype: u8, serial: u8) -> Vec<u8> {
+    let mut frame =
+        [&slow::GROUP[..], &[2, 0, 0, 0, 0, 9], &slow::ETHERTYPE.to_be_bytes()].concat();
+    frame.push(subtype);
+    frame.resize(124, serial);
+    frame
+}
+
+/// Gives frames, each of which lies in something, and takes note of what was released.
+struct Lending(Vec<Vec<u8>>, Arc<Mutex<Vec<usize>>>);
+
+impl Source for Lending {
+    fn fill(&mut self, burst: &mut Burst) {
+        for frame in &self.0 {
+            assert!(burst.push_private(frame));
+        }
+    }
+    fn release(&mut self, burst: &mut Burst) {
+        let last = |at| burst.head(at).last().copied().expect("no frame is empty");
+        let serials = (0..burst.len()).map(|at| usize::from(last(at)));
+        self.1.try_lock().expect("one thread").extend(serials);
+    }
+}
+
+#[test]
+fn frames_of_slow_protocols_are_taken_out_and_the_others_keep_their_order() {
+    let bond = Bond::new(2);
+    bond.steer(Carriers::Shared(0b11));
+    let released = Arc::new(Mutex::new(Vec::new()));
+    // The last two are of a protocol that is not spoken, and of none at all.
+    let mut stray = slow(1, 7);
+    stray[13] = 8;
+    let frames =
+        vec![slow(1, 1), frame(1, 2), slow(2, 3), slow(1, 4), frame(1, 5), slow(10, 6), stray];
+    let lending = Lending(frames.clone(), Arc::clone(&released));
+    let mut source = BondSource::new(Arc::clone(&bond), 1, Box::new(lending));
+    let mut burst = Burst::default();
+    let mut receive = || -> Vec<u8> {
+        let received = Received::take(&mut source, &mut burst);
+        received.frames().iter().filter_map(|frame| frame.head().last().copied()).collect()
+    };
+    assert_eq!(receive(), [1, 2, 3, 4, 5, 6, 7], "where it is not spoken, all are alike");
+    assert!(bond.slow(1).is_none());
+    bond.speak(true);
+    released.try_lock().expect("one thread").clear();
+    assert_eq!(receive(), [2, 5, 6, 7]);
+    let mut all = std::mem::take(&mut *released.try_lock().expect("one thread"));
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3, 4, 5, 6, 7], "each is released once");
+    let taken: Vec<_> = std::iter::from_fn(|| bond.slow(1)).map(|it| it.bytes().to_vec()).collect();
+    assert_eq!(taken, [frames[0].clone(), frames[2].clone(), frames[3].clone()]);
+    assert!(bond.slow(0).is_none(), "it came by the other member");
+
+    // By a member that carries nothing it comes all the same.
+    bond.steer(Carriers::Nobody);
+    assert_eq!(receive(), [0; 0]);
+    assert_eq!((bond.ignored(1), std::iter::from_fn(|| bond.slow(1)).count()), (4, 3));
+    // What nobody reads is lost, and counted.
+    for _ in 0..10 {
+        receive();
+    }
+    assert_eq!(std::iter::from_fn(|| bond.slow(1)).count() as u64 + bond.slow_lost(1), 30);
+    assert!(bond.slow_lost(1) > 0 && bond.slow_lost(0) == 0);
+    // A burst of nothing else is none.
+    let lending = Lending(vec![slow(1, 1)], Arc::clone(&released));
+    let mut source = BondSource::new(Arc::clone(&bond), 0, Box::new(lending));
+    released.try_lock().expect("one thread").clear();
+    assert!(Received::take(&mut source, &mut burst).frames().is_empty());
+    assert_eq!(*released.try_lock().expect("one thread"), [1]);
 }
