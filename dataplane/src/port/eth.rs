@@ -333,6 +333,7 @@ impl TxPort for EthPort {
         lane.flush(&mut sent);
         sent
     }
+
     fn send_first(&self, worker: usize, frame: &[u8]) -> bool {
         let Some(mut lane) = self.lanes[worker % self.lanes.len()].lock_bounded() else {
             return false;
