@@ -16,6 +16,8 @@ pub(super) struct Addresses<K: Number> {
     search: Search<K>,
     /// How each class came to be; those it came from stand before it.
     classes: Box<[Class]>,
+    /// See [`inhabited`](Self::inhabited).
+    inhabited: Box<[bool]>,
 }
 
 /// A class of addresses.
@@ -143,7 +145,10 @@ impl<K: Address> Addresses<K> {
         intervals.dedup_by_key(|(_, class)| *class);
         let values: Vec<u32> = intervals.iter().map(|(_, class)| *class).collect();
         let keys: Vec<K> = intervals.iter().skip(1).map(|(first, _)| *first).collect();
-        Ok(Self { search: Search::new(&keys, &values), classes: interner.classes.into() })
+        let mut inhabited = vec![false; interner.classes.len()];
+        values.iter().for_each(|class| inhabited[*class as usize] = true);
+        let classes = interner.classes.into();
+        Ok(Self { search: Search::new(&keys, &values), classes, inhabited: inhabited.into() })
     }
 
     /// What finds an address's class.
@@ -157,6 +162,11 @@ impl<K: Address> Addresses<K> {
         &self.classes
     }
 
+    /// Whether any address is of each class, and not of one that came from it.
+    pub fn inhabited(&self) -> &[bool] {
+        &self.inhabited
+    }
+
     /// Pieces of memory that a look-up looks at, at most.
     pub fn steps(&self) -> usize {
         self.search.steps()
@@ -164,7 +174,7 @@ impl<K: Address> Addresses<K> {
 
     /// Memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.search.bytes() + size_of_val(&*self.classes)
+        self.search.bytes() + size_of_val(&*self.classes) + size_of_val(&*self.inhabited)
     }
 }
 

@@ -116,8 +116,8 @@ impl Compiler {
             let maps = builder.finish(all);
             let hits = entries.iter().map(|_| Default::default()).collect();
             Ok(Side {
-                v4: Tables { addresses: Arc::clone(&v4), lines: lines4.into() },
-                v6: Tables { addresses: Arc::clone(&v6), lines: lines6.into() },
+                v4: Tables::new(&v4, lines4),
+                v6: Tables::new(&v6, lines6),
                 maps,
                 entries: entries.into(),
                 hits,

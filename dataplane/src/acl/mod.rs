@@ -61,6 +61,8 @@ struct Tables<K: Address> {
     addresses: Arc<Addresses<K>>,
     /// What holds for each class of addresses.
     lines: Box<[Line]>,
+    /// All of TCP and UDP is permitted, with whomever: as a guest may send by most groups.
+    open: bool,
 }
 
 /// What the rules say of packets to or from one class of addresses: a map for each [`Plane`], and
@@ -89,7 +91,7 @@ impl Acl {
     #[inline(always)]
     pub fn plain(&self, direction: Direction) -> Plain<'_> {
         let side = self.side(direction);
-        Plain { direction, tables: side.v4.view(&side.maps) }
+        Plain { direction, open: side.v4.open, tables: side.v4.view(&side.maps) }
     }
 
     /// The rule, as compiled, that a verdict speaks of.
@@ -154,6 +156,7 @@ fn remote<A: Copy>(direction: Direction, ip: &Ip<A>) -> A {
 /// See [`Acl::plain`].
 pub struct Plain<'a> {
     direction: Direction,
+    open: bool,
     tables: View<'a, u32>,
 }
 
@@ -161,6 +164,10 @@ impl Plain<'_> {
     /// Whether the rules permit a packet.
     #[inline(always)]
     pub fn permit(&self, look: &Look) -> bool {
+        // The same for all of a burst, and plain packets are of TCP or UDP.
+        if self.open {
+            return true;
+        }
         let remote = match self.direction {
             Direction::Ingress => look.source,
             Direction::Egress => look.destination,
@@ -178,6 +185,14 @@ struct View<'a, K: Address> {
 }
 
 impl<K: Address> Tables<K> {
+    fn new(addresses: &Arc<Addresses<K>>, lines: Vec<Line>) -> Self {
+        let planes = [Plane::Tcp, Plane::Udp].map(|plane| plane as usize);
+        let mut lived_in =
+            lines.iter().zip(addresses.inhabited()).filter(|(_, lived_in)| **lived_in);
+        let open = lived_in.all(|(line, _)| planes.iter().all(|at| line.0[*at].permits_all()));
+        Self { addresses: Arc::clone(addresses), lines: lines.into(), open }
+    }
+
     #[inline(always)]
     fn view<'a>(&'a self, maps: &'a Maps) -> View<'a, K> {
         View { addresses: self.addresses.view(), lines: &self.lines, maps: maps.view() }

@@ -55,6 +55,13 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Root(pub u32);
 
+impl Root {
+    /// What the map says of every number, if that is the same and permits.
+    pub(super) const fn permits_all(self) -> bool {
+        self.0 & (LEAF | INNER) == 0 && Verdict(self.0).permits()
+    }
+}
+
 const LEAF: u32 = 1 << 30;
 const INNER: u32 = 1 << 31;
 const NUMBER: u32 = LEAF - 1;

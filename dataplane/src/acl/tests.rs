@@ -172,6 +172,13 @@ fn agree(rules: &[Rule], sets: &BTreeMap<u32, AddressSet>, packets: &[Packet]) -
             let (permits, by) = reference::judge(rules, sets, direction, packet);
             let verdict = acl.judge(direction, packet);
             assert_eq!(verdict.permits(), permits, "{direction:?} {packet:?}");
+            if let Packet::V4(Ip { source, destination, transport }) = *packet
+                && let Form::Whole = transport.form
+                && let Plane::Tcp | Plane::Udp = transport.plane
+            {
+                let plain = Look { source, destination, asked: transport.asked() };
+                assert_eq!(acl.plain(direction).permit(&plain), permits, "{plain:?}");
+            }
             let entry = acl.entry(direction, verdict);
             if let Some((index, answer)) = by {
                 let entry = entry.expect("a rule speaks of it");
@@ -319,4 +326,25 @@ fn hits_are_counted_by_rule_and_apart_where_none_applies() {
     }
     let (hits, unmatched) = acl.hits(Direction::Ingress);
     assert_eq!((hits.collect::<Vec<_>>(), unmatched), (vec![1, 7], 9));
+}
+
+#[test]
+fn rules_that_permit_all_are_known_to() {
+    let any = Rule::any(Direction::Egress, Family::V4);
+    let of = |number| Rule { protocol: Some(number), ..any.clone() };
+    let prefix = |text: &str| Remote::Prefix(text.parse().unwrap());
+    let half = |text: &str| Rule { remote: prefix(text), ..any.clone() };
+    let deny = Rule { part: Part::Ports(22, 22), permit: false, priority: 1, ..of(6) };
+    let open = |rules: &[Rule]| {
+        let acl = Compiler::default().compile(rules, &BTreeMap::new(), BUDGET).unwrap();
+        [Direction::Ingress, Direction::Egress].map(|way| acl.plain(way).open)
+    };
+    assert_eq!(open(&[any.clone()]), [false, true]);
+    assert_eq!(open(&[of(6), of(17)]), [false, true], "no more is plain");
+    assert_eq!(open(&[half("0.0.0.0/1"), half("128.0.0.0/1")]), [false, true]);
+    assert_eq!(open(&[half("0.0.0.0/0")]), [false, true]);
+    assert_eq!(open(&[half("0.0.0.0/1")]), [false; 2]);
+    assert_eq!(open(&[of(6)]), [false; 2]);
+    assert_eq!(open(&[any.clone(), deny]), [false; 2]);
+    assert_eq!(open(&[]), [false; 2]);
 }

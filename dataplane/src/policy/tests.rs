@@ -312,13 +312,14 @@ impl Source for Private {
 
 proptest! {
     #[test]
-    fn a_burst_is_judged_as_its_frames_are_one_by_one(frames in frames()) {
+    fn a_burst_is_judged_as_its_frames_are_one_by_one(frames in frames(), open: bool) {
         let some = |way| Rule {
             protocol: Some(6),
             part: Part::Ports(1, 40_000),
             returns: true,
             ..Rule::any(way, Family::V4)
         };
+        let some = |way| if open { Rule::any(way, Family::V4) } else { some(way) };
         let policy = policy(&[some(Direction::Ingress), some(Direction::Egress)]);
         let mut burst = Burst::default();
         let mut source = Private(frames.clone());
