@@ -49,7 +49,8 @@ fn tap(network: &str) -> Value {
 /// The unicast filters that a PF has, as `bridge` shows them.
 #[track_caller]
 fn filters(bed: &Bed, pf: &str) -> Vec<String> {
-    let text = bed.sh(&format!("bridge -j fdb show dev {pf}"));
+    // It complains of filters that change while it reads them, in the middle of what it prints.
+    let text = bed.sh(&format!("bridge -j fdb show dev {pf} 2>/dev/null"));
     let entries: Value = serde_json::from_str(text.trim()).expect("JSON");
     let macs = entries.as_array().expect("a list").iter().filter_map(|entry| entry["mac"].as_str());
     macs.filter(|mac| mac.starts_with("52:54")).map(str::to_owned).collect()
