@@ -36,7 +36,7 @@ pub fn eal() -> &'static Eal {
             hugepages: false,
             memory_mib: 256,
             file_prefix: format!("viaduct-test-{}", std::process::id()),
-            ..EalOptions::default()
+            extra_args: Vec::new(),
         };
         Eal::start(&options).expect("DPDK starts without privileges")
     })

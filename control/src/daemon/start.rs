@@ -22,8 +22,7 @@ impl Daemon {
         for line in Budget::new(&config, &Desired::default()).to_string().lines() {
             tracing::info!("memory: {line}");
         }
-        // The workers have not begun.
-        let mut ignition = Ignition::begin(&config, config.workers.cores.first().copied());
+        let mut ignition = Ignition::begin(&config);
         let store = store::open(&config.store)?;
         let mut hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
         let server = Server::bind(&config.control.socket)?;

@@ -90,8 +90,7 @@ impl Prepared {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        // The workers' cores are the other process's.
-        let ignition = Ignition::begin(&config, None);
+        let ignition = Ignition::begin(&config);
         let store = store::open(&config.store).map_err(|error| error.to_string())?;
         let mut hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
         let same = Same {

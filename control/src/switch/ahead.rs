@@ -30,13 +30,12 @@ pub(crate) struct Ahead {
 }
 
 impl Ignition {
-    /// Begins to start DPDK. A CPU that has nothing to do meanwhile takes most of the work.
-    pub(crate) fn begin(config: &Config, idle_cpu: Option<u32>) -> Ignition {
+    /// Begins to start DPDK.
+    pub(crate) fn begin(config: &Config) -> Ignition {
         let options = EalOptions {
             hugepages: config.dpdk.hugepages,
             memory_mib: config.dpdk.memory_mib,
             file_prefix: format!("viaduct-{}", std::process::id()),
-            idle_cpu,
             extra_args: config.dpdk.args.clone(),
         };
         let stopwatch = Stopwatch::start();

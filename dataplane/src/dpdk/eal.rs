@@ -26,7 +26,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::Pid;
 
 use super::error::EalError;
-use super::{RegisteredThread, drivers, errno_name, event, log};
+use super::{RegisteredThread, errno_name, event, log};
 
 /// Proof that EAL runs in this process.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +43,6 @@ pub struct EalOptions {
     pub memory_mib: u32,
     /// Names this process among DPDK's on the machine. No files carry it: none are made.
     pub file_prefix: String,
-    /// A CPU that has nothing to do until EAL runs, such as a worker's: drivers are loaded there, while
-    /// the calling thread's CPUs are others'. It need not be one where the caller may run.
-    pub idle_cpu: Option<u32>,
     /// More of EAL's arguments, as on the command line of any DPDK program; they follow ours.
     pub extra_args: Vec<String>,
 }
@@ -56,7 +53,6 @@ impl Default for EalOptions {
             hugepages: true,
             memory_mib: 512,
             file_prefix: "viaduct".to_owned(),
-            idle_cpu: None,
             extra_args: Vec::new(),
         }
     }
@@ -83,9 +79,6 @@ impl Eal {
             return Err(options.refusal(libc::ENOMEM, "no stream for logs".to_owned()));
         }
 
-        if let Some(cpu) = options.idle_cpu {
-            drivers::load_on(cpu, Path::new(plugin_directory()));
-        }
         let starter = thread::Builder::new().name("dpdk-start".to_owned());
         let outcome = starter.spawn(move || log::listen(|| init(args)));
         match outcome.map(|thread| thread.join()) {

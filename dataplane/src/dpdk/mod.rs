@@ -26,7 +26,6 @@ mod address;
 mod configure;
 mod descriptors;
 mod devargs;
-mod drivers;
 mod eal;
 mod error;
 mod ethdev;

@@ -77,8 +77,7 @@ fn nobody_starts_it_without_huge_pages_and_it_is_quiet() {
         assert!(!geteuid().is_root(), "the test is about ordinary users");
         record::install();
         let before = affinity();
-        let options = EalOptions { idle_cpu: Some(0), ..small() };
-        let eal = Eal::start(&options).expect("an ordinary user can start it");
+        let eal = Eal::start(&small()).expect("an ordinary user can start it");
         assert!(before == affinity());
         assert!(record::heard(Level::INFO, "EAL: Detected CPU lcores"));
 
