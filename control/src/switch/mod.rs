@@ -279,6 +279,7 @@ impl Switch {
         self.close_removed().await;
         self.update_early().await;
         self.attach_late_queues().await;
+        self.tend_vfs();
         self.shut_unreachable().await;
         self.open_and_publish(false).await;
         self.survey();

@@ -90,7 +90,7 @@ impl Switch {
 
     /// Has virtual functions that are uplinks receive frames to what is behind them, and takes note of what
     /// their cards check.
-    fn tend_vfs(&self) {
+    pub(super) fn tend_vfs(&self) {
         let own = self.own_vfs();
         for (name, uplink) in &self.uplinks {
             let vf = |wire: &&Wire| wire.macs().is_some();
@@ -125,7 +125,6 @@ impl Switch {
     /// Shuts ports for which a NIC has no room, where that is what the configuration wants, and opens
     /// them again when it has.
     pub(super) async fn shut_unreachable(&mut self) {
-        self.tend_vfs();
         let mut refused = BTreeMap::new();
         for (name, physnet) in &self.config.physnets {
             if physnet.filters_full == FiltersFull::Refuse
