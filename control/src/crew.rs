@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::clock::Clock;
 use dataplane::counters::WorkerCounters;
-use dataplane::dpdk::Eal;
+use dataplane::dpdk::{Eal, EalError};
 use dataplane::fdb::Fdb;
 use dataplane::idle::{IdlePolicy, Orders};
 use dataplane::mailbox::{Mail, Postman, Returned, mailbox};
@@ -42,7 +42,8 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// The workers. See the [module's head](self).
 pub(crate) struct Crew {
-    eal: &'static Eal,
+    /// DPDK, as soon as it runs.
+    eal: Option<Eal>,
     fdb: Arc<Fdb>,
     clock: Clock,
     idle: IdlePolicy,
@@ -115,7 +116,7 @@ impl Crew {
     /// Starts a worker on each of `cores`. All of them run, or none. If they are `held`, they wait for
     /// [`begin`](Self::begin) before they do anything.
     pub(crate) fn start(
-        eal: &'static Eal,
+        eal: Option<Eal>,
         cores: &[u32],
         idle: IdlePolicy,
         fdb: &Arc<Fdb>,
@@ -187,6 +188,17 @@ impl Crew {
                 Err(error)
             }
         }
+    }
+
+    /// Has all workers use DPDK, which runs now, before they are given anything of it.
+    pub(crate) async fn register(&mut self, eal: Eal) -> Result<(), CrewError> {
+        for member in &self.members {
+            let failed =
+                |error: EalError| CrewError { core: member.core, reason: error.to_string() };
+            member.register(eal).await.map_err(failed)?;
+        }
+        self.eal = Some(eal);
+        Ok(())
     }
 
     /// Ends the workers on these cores, once others have their queues. One worker at least must be
@@ -408,6 +420,18 @@ impl Member {
         }
     }
 
+    /// Has it use DPDK.
+    async fn register(&self, eal: Eal) -> Result<(), EalError> {
+        self.send(Mail::Register(eal)).await;
+        let mut slow = Slow::new("register with DPDK");
+        loop {
+            if let Some(Returned::Registered(outcome)) = self.postman.collect() {
+                return outcome;
+            }
+            slow.wait(|| format!("worker on core {}", self.core)).await;
+        }
+    }
+
     /// Takes a port's receive queues back, or one of them.
     async fn take_back(&self, port: PortId, queue: Option<u16>) -> Vec<Rxq> {
         self.send(Mail::Detach { port, queue }).await;
@@ -420,7 +444,7 @@ impl Member {
             match self.postman.collect() {
                 Some(Returned::Detached(done)) if done == port => return back,
                 Some(Returned::Queue(rxq)) => back.push(rxq),
-                Some(Returned::Detached(_)) => {}
+                Some(Returned::Detached(_) | Returned::Registered(_)) => {}
                 None if Instant::now() < prompt => std::thread::yield_now(),
                 None => slow.wait(|| format!("worker on core {}", self.core)).await,
             }
@@ -451,7 +475,7 @@ impl Slow {
 }
 
 fn spawn(
-    eal: &'static Eal,
+    eal: Option<Eal>,
     number: usize,
     core: u32,
     worker: Worker,
@@ -465,15 +489,13 @@ fn spawn(
             // A tap interface's driver has a signal come with each frame, which any thread may get.
             // A mask that covers what the kernel never masks is no error.
             let _ = SigSet::all().thread_block();
-            // Registered threads have caches in DPDK's pools; the guard ends with the thread.
-            let registered =
-                pin(core).and_then(|()| eal.register_thread().map_err(|error| error.to_string()));
-            let _registered = match registered {
-                Ok(registered) => registered,
-                Err(reason) => return started.send(Err(reason)).unwrap_or(()),
-            };
-            let _ = started.send(Ok(()));
-            worker.run(&orders);
+            let register = |eal: Eal| eal.register_for_life().map_err(|error| error.to_string());
+            let ready = pin(core).and_then(|()| eal.map_or(Ok(()), register));
+            let runs = ready.is_ok();
+            let _ = started.send(ready);
+            if runs {
+                worker.run(&orders);
+            }
         })
         .map_err(|error| failed(error.to_string()))?;
     let outcome = outcome.recv().unwrap_or_else(|_| Err("it ended at once".to_owned()));

@@ -232,7 +232,8 @@ impl Daemon {
     }
 
     fn report(&mut self) {
-        if self.news.listing.is_none() {
+        // A device that waits for DPDK to start is not worth a word.
+        if self.news.listing.is_none() || !self.switch.is_complete() {
             return;
         }
         let state = self.switch.actual_state();

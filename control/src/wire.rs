@@ -14,13 +14,12 @@ use dataplane::dpdk::{DeviceEvent, EthConfig, EthDev, EthStats, Link, Mempool, S
 use dataplane::port::Rxq;
 use dataplane::port::eth::{EthPort, EthSource};
 use dataplane::snapshot::PortId;
-
-use dataplane::dpdk::Eal;
 use parking_lot::Mutex;
 
 use self::heard::Heard;
 pub(crate) use self::heard::Macs;
 use crate::budget::{Holding, Left};
+use crate::engine::Engine;
 use crate::model::{Devargs, InterfaceName, Mac, PciAddress};
 use crate::nic::OwnVfs;
 use crate::pci::{self, Claim, PfState, PfWatch, Stay};
@@ -105,8 +104,7 @@ impl Wire {
     ///
     /// The error is a sentence that says what failed and, where that is known, what to do.
     pub(crate) fn open(
-        eal: &'static Eal,
-        pool: &Mempool,
+        engine: &Engine,
         device: &Devargs,
         id: PortId,
         mtu: u16,
@@ -124,6 +122,7 @@ impl Wire {
             promiscuous: true,
             vlan_filter: false,
         };
+        let Engine { eal, pool } = engine;
         let host = pci::Host::default();
         let address = pci::address(&host, device).map_err(|misfit| misfit.to_string())?;
         let Some(address) = address else {
@@ -147,8 +146,7 @@ impl Wire {
     ///
     /// The error is a sentence, as that of [`open`](Self::open).
     pub(crate) fn open_tap(
-        eal: &'static Eal,
-        pool: &Mempool,
+        engine: &Engine,
         interface: &InterfaceName,
         mac: Option<Mac>,
         id: PortId,
@@ -174,6 +172,7 @@ impl Wire {
             promiscuous: false,
             vlan_filter: false,
         };
+        let Engine { eal, pool } = engine;
         let probed = EthDev::probe(eal, &device).map_err(|error| error.to_string())?;
         Self::start(probed, true, pool, id, config, left)
     }

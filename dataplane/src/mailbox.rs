@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
+#[cfg(feature = "dpdk")]
+use crate::dpdk::{Eal, EalError};
 use crate::port::Rxq;
 use crate::snapshot::PortId;
 
@@ -27,6 +29,9 @@ pub const QUEUES_OF_A_PORT_MAX: usize = 64;
 pub enum Mail {
     /// Poll this queue from now on.
     Attach(Rxq),
+    /// DPDK runs: use it as one of its threads from now on, before anything comes that is DPDK's.
+    #[cfg(feature = "dpdk")]
+    Register(Eal),
     /// Give back every queue of a port, or one of them.
     Detach {
         /// The port.
@@ -41,6 +46,9 @@ pub enum Mail {
 pub enum Returned {
     /// A queue that the worker no longer polls.
     Queue(Rxq),
+    /// Whether the worker could be registered with DPDK.
+    #[cfg(feature = "dpdk")]
+    Registered(Result<(), EalError>),
     /// All queues of the port that were asked for have been given back.
     Detached(PortId),
 }

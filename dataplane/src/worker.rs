@@ -175,6 +175,10 @@ impl Worker {
             match mail {
                 Mail::Attach(rxq) if self.rxqs.len() < RXQS_MAX => self.rxqs.push(rxq),
                 Mail::Attach(rxq) => self.mailbox.give_back(Returned::Queue(rxq)),
+                #[cfg(feature = "dpdk")]
+                Mail::Register(eal) => {
+                    self.mailbox.give_back(Returned::Registered(eal.register_for_life()));
+                }
                 Mail::Detach { port, queue } => {
                     let asked = |rxq: &Rxq| {
                         rxq.port == port && queue.is_none_or(|queue| rxq.queue == queue)

@@ -349,7 +349,7 @@ fn what_a_queue_costs_is_counted_wherever_it_is() {
     let back: Vec<_> = std::iter::from_fn(|| switch.workers[0].1.collect()).collect();
     let mut queues = back.into_iter().filter_map(|it| match it {
         Returned::Queue(rxq) => Some(rxq),
-        Returned::Detached(_) => None,
+        _ => None,
     });
     let (first, second) = (queues.next().unwrap(), queues.next().unwrap());
     assert_eq!((first.queue, second.queue), (0, 1), "the first was asked for at the beginning");

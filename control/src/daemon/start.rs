@@ -1,20 +1,25 @@
-//! The start from nothing. What takes longest, DPDK, goes on beside all that does not need it.
+//! The start from nothing. What takes longest, DPDK, goes on beside all that does not need it, guests'
+//! frames among that.
 
 use std::sync::Arc;
+
+use dataplane::clock::Stopwatch;
 
 use super::{Daemon, DaemonError, Origin};
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::engine::Ignition;
 use crate::metrics::Metrics;
 use crate::model::Desired;
 use crate::reports::Reports;
 use crate::show::Server;
 use crate::store;
 use crate::store::hold::{Hold, News};
-use crate::switch::{Ahead, Ignition, Switch};
+use crate::switch::{Ahead, Switch};
 
 impl Daemon {
-    /// Starts the switch, and puts in force what is known of desired state by then.
+    /// Starts the switch, puts in force what is known of desired state by then, and opens devices when
+    /// DPDK runs.
     pub(super) async fn start(config: Config, origin: Origin) -> Result<Self, DaemonError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -22,6 +27,7 @@ impl Daemon {
         for line in Budget::new(&config, &Desired::default()).to_string().lines() {
             tracing::info!("memory: {line}");
         }
+        let stopwatch = Stopwatch::start();
         let mut ignition = Ignition::begin(&config);
         let store = store::open(&config.store)?;
         let mut hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
@@ -38,7 +44,7 @@ impl Daemon {
             None => Ahead::default(),
         };
         let cores = config.workers.cores.clone();
-        let switch = Switch::start(config, ignition, ahead).await?;
+        let switch = Switch::start(config, stopwatch, ahead).await?;
         tracing::info!(
             host = %switch.config().host,
             store = store.location(),
@@ -47,6 +53,11 @@ impl Daemon {
         );
         let mut daemon = Self::new(origin, switch, store, hold, reports, server, metrics);
         daemon.hear(news).await;
+        if let Err(why) = daemon.switch.ignite(ignition).await {
+            daemon.stop().await;
+            return Err(why.into());
+        }
+        daemon.report();
         Ok(daemon)
     }
 }

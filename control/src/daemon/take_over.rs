@@ -9,11 +9,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::clock::cycles;
+use dataplane::clock::{Stopwatch, cycles};
 use tokio::time::timeout;
 
 use super::{Daemon, DaemonError, Origin};
 use crate::config::Config;
+use crate::engine::Ignition;
 use crate::guest::GuestRecord;
 use crate::handover::{Channel, ChannelError, FORMAT, Hello, Message, Offered, Predecessor, Same};
 use crate::learned::Learned;
@@ -25,7 +26,7 @@ use crate::show::Server;
 use crate::show::view::TakenOverView;
 use crate::store::hold::{Hold, News};
 use crate::store::{self, Store};
-use crate::switch::{Ahead, Ignition, Switch};
+use crate::switch::{Ahead, Switch};
 
 /// How long the store may take to be read.
 const STORE_TIME: Duration = Duration::from_secs(30);
@@ -90,6 +91,7 @@ impl Prepared {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        let stopwatch = Stopwatch::start();
         let ignition = Ignition::begin(&config);
         let store = store::open(&config.store).map_err(|error| error.to_string())?;
         let mut hold = Hold::follow(Arc::clone(&store), &config.store, &config.host);
@@ -102,7 +104,7 @@ impl Prepared {
         let listing = Arc::clone(news.listing.as_ref().ok_or("desired state is not known")?);
         let desired = Desired::default().rebuild(&listing.values, &config);
         let ahead = Ahead::of(&config, &desired, false).await;
-        let switch = Switch::hold(config, ignition, ahead).await;
+        let switch = Switch::hold(config, stopwatch, ignition, ahead).await;
         let mut switch = switch.map_err(|error| error.to_string())?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let hello = Hello { format: FORMAT, version, same: Some(same) };

@@ -1,62 +1,22 @@
-//! What is done while DPDK starts, which takes a fifth of a second and needs nothing of the rest: rules
-//! are compiled, and guests connected, up to where a worker is needed.
+//! What is done before there is a switch: rules are compiled, and guests connected meanwhile, up to where
+//! a worker is needed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dataplane::clock::Stopwatch;
-use dataplane::dpdk::{Eal, EalError, EalOptions};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use vhost::Device;
 
-use super::StartError;
 use crate::config::Config;
 use crate::filters::Filters;
 use crate::guest::{GuestHandle, GuestOptions, GuestSocket};
 use crate::model::{Attachment, Desired, PortUuid, SocketMode};
 
-/// DPDK while it starts, on a thread of its own.
-pub(crate) struct Ignition {
-    starting: JoinHandle<Result<Eal, EalError>>,
-    started: Option<Result<Result<Eal, EalError>, JoinError>>,
-    stopwatch: Stopwatch,
-}
-
-/// What is ready before DPDK is.
+/// What is ready before the switch is.
 #[derive(Default)]
 pub(crate) struct Ahead {
     pub(super) filters: Filters,
     pub(super) guests: BTreeMap<PortUuid, (Arc<Device>, GuestHandle)>,
-}
-
-impl Ignition {
-    /// Begins to start DPDK.
-    pub(crate) fn begin(config: &Config) -> Ignition {
-        let options = EalOptions {
-            hugepages: config.dpdk.hugepages,
-            memory_mib: config.dpdk.memory_mib,
-            file_prefix: format!("viaduct-{}", std::process::id()),
-            extra_args: config.dpdk.args.clone(),
-        };
-        let stopwatch = Stopwatch::start();
-        let starting = spawn_blocking(move || Eal::start(&options));
-        Ignition { starting, started: None, stopwatch }
-    }
-
-    /// Waits until DPDK runs, or does not. Nothing is lost if the waiting is given up.
-    pub(crate) async fn wait(&mut self) {
-        if self.started.is_none() {
-            self.started = Some((&mut self.starting).await);
-        }
-    }
-
-    /// DPDK, and what has measured the clock meanwhile.
-    pub(super) async fn done(mut self) -> Result<(&'static Eal, Stopwatch), StartError> {
-        self.wait().await;
-        let started = self.started.take().expect("it was waited for");
-        let eal: &'static Eal = Box::leak(Box::new(started.expect("starting ends")?));
-        Ok((eal, self.stopwatch))
-    }
 }
 
 impl Ahead {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use dataplane::dpdk::DeviceEvent;
 use dataplane::port::Rxq;
 use dataplane::port::eth::EthPort;
 use dataplane::snapshot::PortId;
@@ -26,7 +27,9 @@ enum Place {
 impl Switch {
     /// Sees to devices, by what they have told since this was called last and by their cards.
     pub(super) async fn tend_devices(&mut self) {
-        let ailing = self.take_ailing();
+        let Some(engine) = self.engine() else { return };
+        let (events, pool) = (engine.eal.take_events(), engine.pool.clone());
+        let ailing = self.take_ailing(events);
         if ailing.is_empty() {
             return;
         }
@@ -35,7 +38,7 @@ impl Switch {
         for (place, id, wire, ailment) in ailing {
             let alone = self.detach_device(&place, id).await;
             let mut wire = Arc::into_inner(wire).expect("it is published no more");
-            match wire.restart(&self.pool, &ailment) {
+            match wire.restart(&pool, &ailment) {
                 Ok((rxqs, egress)) => {
                     tracing::info!(%place, "{ailment}: started the device again");
                     restarted.extend(self.put_back(&place, id, wire, egress, rxqs));
@@ -88,8 +91,11 @@ impl Switch {
     }
 
     /// Takes out the devices that have to be seen to. Their places wait for a device from now on.
-    fn take_ailing(&mut self) -> Vec<(Place, PortId, Arc<Wire>, Ailment)> {
-        let news = News { events: self.eal.take_events(), own: self.own_vfs() };
+    fn take_ailing(
+        &mut self,
+        events: Vec<DeviceEvent>,
+    ) -> Vec<(Place, PortId, Arc<Wire>, Ailment)> {
+        let news = News { events, own: self.own_vfs() };
         let mut ailing = Vec::new();
         for (name, uplink) in &mut self.uplinks {
             for (at, wire, ailment) in uplink.take_ailing(&news) {

@@ -42,8 +42,11 @@ impl Switch {
         ports.filter_map(of_port).chain(of_early).collect()
     }
 
-    /// Lets ports follow the uplinks of their networks, where these ask for it.
+    /// Lets ports follow the uplinks of their networks, where these ask for it, once these may be open.
     pub(super) fn tell_guests(&self) {
+        if self.engine().is_none() {
+            return;
+        }
         for (uuid, live) in &self.ports {
             let network = self.desired.ports.get(uuid).map(|port| port.network);
             let network = network.and_then(|network| self.desired.networks.get(&network));

@@ -5,14 +5,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use dataplane::clock::cycles;
+use dataplane::clock::{Stopwatch, cycles};
 use vhost::session::Side;
 use vhost::{Device, PAIRS_MAX};
 
 use super::ports::Link;
-use super::{Ahead, Ignition, StartError, Switch};
+use super::{Ahead, StartError, Switch};
 use crate::bond::LacpRecord;
 use crate::config::Config;
+use crate::engine::Ignition;
 use crate::guest::{GuestHandle, GuestOptions, GuestRecord, GuestSocket};
 use crate::learned::Learned;
 use crate::model::{Attachment, Desired, PhysnetName, PortUuid, SocketMode};
@@ -102,14 +103,16 @@ impl Switch {
 
 /// What the process does that takes over.
 impl Switch {
-    /// As [`start`](Self::start), but nothing begins before [`begin`](Self::begin): another process has
-    /// the cores, the guests and the devices.
+    /// As [`start`](Self::start), but DPDK runs before, and nothing begins before [`begin`](Self::begin):
+    /// another process has the cores, the guests and the devices.
     pub(crate) async fn hold(
         config: Config,
+        stopwatch: Stopwatch,
         ignition: Ignition,
         ahead: Ahead,
     ) -> Result<Self, StartError> {
-        Self::begin_with(config, ignition, ahead, true).await
+        let engine = ignition.done().await?;
+        Self::begin_with(config, stopwatch, Some(engine), ahead, true).await
     }
 
     /// Addresses that the other process has learned, for when desired state is applied.

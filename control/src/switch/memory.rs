@@ -43,20 +43,21 @@ impl Switch {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let status = kilobytes(&status);
         let pages = crate::setup::hugepages_needed(&self.config);
+        let Dpdk { pool_frames, frame_bytes, .. } = self.config.dpdk;
         let devices = self.wires().map(|(port, wire)| DeviceMemoryView {
             port,
             receive_frames: wire.holding().receive,
             transmit_frames: wire.holding().transmit,
-            bytes: Dpdk::pool_mib(wire.holding().sum(), self.pool.data_room()) << 20,
+            bytes: Dpdk::pool_mib(wire.holding().sum(), frame_bytes) << 20,
         });
         let bytes = |name: &str| status.get(name).map(|kilobytes| kilobytes * 1024);
         MemoryView {
             resident_bytes: bytes("VmRSS"),
             huge_bytes: bytes("HugetlbPages"),
             pool: PoolView {
-                frames: self.pool.capacity(),
-                free_frames: self.pool.available(),
-                frame_bytes: self.pool.data_room(),
+                frames: pool_frames,
+                free_frames: self.engine.as_ref().map_or(0, |engine| engine.pool.available()),
+                frame_bytes,
                 cache_frames: caches(self.config.workers.cores.len()),
                 unclaimed_frames: self.left().frames,
             },

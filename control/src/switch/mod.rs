@@ -27,8 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::clock::{Clock, cycles};
-use dataplane::dpdk::{Eal, EalError, Mempool, PoolError};
+use dataplane::clock::{Clock, Stopwatch, cycles};
 use dataplane::fdb::{Fdb, FdbOptions};
 use dataplane::idle::IdlePolicy;
 use dataplane::port::TxPort;
@@ -40,6 +39,7 @@ use crate::compile::{Attached, compile, used_networks};
 use crate::config::Config;
 use crate::crew::{Crew, CrewError, Pins};
 use crate::early::EarlySockets;
+use crate::engine::{Engine, EngineError, Ignition};
 use crate::filters::Filters;
 use crate::guest::GuestHandle;
 use crate::learned::Learned;
@@ -47,7 +47,7 @@ use crate::model::{Desired, NetworkUuid, PhysnetName, PortUuid};
 use crate::nic::VfKeeper;
 use crate::notify::Heart;
 use crate::numbers::Numbers;
-pub(crate) use ahead::{Ahead, Ignition};
+pub(crate) use ahead::Ahead;
 pub(crate) use handover::Given;
 use keep::{Keeping, keep_last};
 use ports::LivePort;
@@ -64,8 +64,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// See the [module's head](self).
 pub(crate) struct Switch {
     config: Config,
-    eal: &'static Eal,
-    pool: Mempool,
+    /// DPDK, as soon as it runs. Until then devices wait, and guests do not.
+    engine: Option<Engine>,
     fdb: Arc<Fdb>,
     clock: Clock,
     crew: Crew,
@@ -104,10 +104,7 @@ pub(crate) struct Switch {
 pub enum StartError {
     /// DPDK.
     #[error(transparent)]
-    Eal(#[from] EalError),
-    /// Memory for frames.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
+    Engine(#[from] EngineError),
     /// The workers.
     #[error(transparent)]
     Crew(#[from] CrewError),
@@ -117,24 +114,33 @@ pub enum StartError {
 }
 
 impl Switch {
-    /// Starts the workers, as soon as DPDK runs, and opens the physnets. Nothing is switched yet.
+    /// Starts the workers. Nothing is switched yet, and devices wait for [`ignite`](Self::ignite).
     pub(crate) async fn start(
         config: Config,
-        ignition: Ignition,
+        stopwatch: Stopwatch,
         ahead: Ahead,
     ) -> Result<Self, StartError> {
-        Self::begin_with(config, ignition, ahead, false).await
+        Self::begin_with(config, stopwatch, None, ahead, false).await
+    }
+
+    /// Waits until DPDK runs, and opens devices. Guests are served meanwhile.
+    pub(crate) async fn ignite(&mut self, ignition: Ignition) -> Result<(), StartError> {
+        let engine = ignition.done().await?;
+        self.crew.register(engine.eal).await?;
+        self.engine = Some(engine);
+        self.open_and_publish(false).await;
+        self.tell_guests();
+        Ok(())
     }
 
     async fn begin_with(
         config: Config,
-        ignition: Ignition,
+        stopwatch: Stopwatch,
+        engine: Option<Engine>,
         ahead: Ahead,
         held: bool,
     ) -> Result<Self, StartError> {
-        let (eal, stopwatch) = ignition.done().await?;
-        let dpdk = &config.dpdk;
-        let pool = Mempool::create(eal, "frames", dpdk.pool_frames, dpdk.frame_bytes, None)?;
+        let eal = engine.as_ref().map(|engine| engine.eal);
         let fdb = Arc::new(Fdb::new(FdbOptions {
             entries: config.fdb.entries as usize,
             ageing_seconds: config.fdb.ageing_seconds,
@@ -151,8 +157,7 @@ impl Switch {
         let keeping = Keeping::of(&config);
         let mut switch = Self {
             config,
-            eal,
-            pool,
+            engine,
             fdb,
             clock,
             crew,
@@ -206,6 +211,16 @@ impl Switch {
         Ok(())
     }
 
+    /// DPDK, if devices may be opened: it runs, and no other process has them.
+    fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref().filter(|_| !self.held)
+    }
+
+    /// Whether devices may be opened, and not guests alone.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.engine().is_some()
+    }
+
     /// The machine's configuration.
     pub(crate) fn config(&self) -> &Config {
         &self.config
@@ -253,8 +268,8 @@ impl Switch {
         }
         self.crew.keep(self.pins()).await;
         self.open_and_publish(true).await;
+        self.tell_guests();
         if !self.held {
-            self.tell_guests();
             // Whose ports have gone meanwhile.
             self.handed.clear();
         }

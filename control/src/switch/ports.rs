@@ -14,6 +14,9 @@ use crate::model::{Attachment, Desired, Port, PortUuid, SocketMode};
 use crate::tap::{TapHandle, TapWatch};
 use crate::wire::{Ailment, News, Opened, Wire};
 
+/// Why a device cannot be opened yet.
+const NO_DPDK: &str = "DPDK does not run yet";
+
 /// A port that exists, in whatever state.
 pub(super) struct LivePort {
     id: PortId,
@@ -202,12 +205,11 @@ impl Switch {
     /// Opens whatever waits for it. Returns whether anything was opened, and the queues of it that no
     /// worker polls yet.
     async fn open_waiting(&mut self) -> (bool, Vec<Rxq>) {
-        let mut any = !self.held && self.open_uplinks().await;
+        let mut any = self.open_uplinks().await;
         let mut opened = Vec::new();
-        let held = self.held;
+        let devices_wait = self.engine().is_none();
         let due = |live: &LivePort| match &live.link {
-            // Another process still has the devices.
-            Link::Waiting { .. } if held && !is_guests(&live.attachment) => false,
+            Link::Waiting { .. } if devices_wait && !is_guests(&live.attachment) => false,
             Link::Waiting { again, .. } => *again <= Instant::now(),
             _ => false,
         };
@@ -296,8 +298,14 @@ impl Switch {
             Attachment::Ethdev { device, .. } => {
                 let workers = self.config.workers.cores.len();
                 let mtu = mtu.unwrap_or(crate::model::Network::MTU);
-                let Opened { wire, rxqs, egress } =
-                    Wire::open(self.eal, &self.pool, device, id, mtu, workers, &mut self.left())?;
+                let Opened { wire, rxqs, egress } = Wire::open(
+                    self.engine().ok_or(NO_DPDK)?,
+                    device,
+                    id,
+                    mtu,
+                    workers,
+                    &mut self.left(),
+                )?;
                 for shortfall in wire.shortfalls() {
                     tracing::warn!(port = %uuid, "{shortfall}");
                 }
@@ -309,8 +317,7 @@ impl Switch {
                 let mac = mac.filter(|_| bridge.is_none());
                 let watch = TapWatch::begin(interface)?;
                 let Opened { wire, rxqs, egress } = Wire::open_tap(
-                    self.eal,
-                    &self.pool,
+                    self.engine().ok_or(NO_DPDK)?,
                     interface,
                     mac,
                     id,

@@ -249,8 +249,9 @@ impl Switch {
 
     /// Opens devices of uplinks whose time has come. Returns whether any was opened.
     pub(super) async fn open_uplinks(&mut self) -> bool {
-        let mut any = false;
         let mut left = self.left();
+        let Some(engine) = self.engine.as_ref().filter(|_| !self.held) else { return false };
+        let mut any = false;
         for (name, uplink) in &mut self.uplinks {
             let physnet = &self.config.physnets[name];
             for at in 0..uplink.members.len() {
@@ -264,7 +265,7 @@ impl Switch {
                 let (id, mtu) = (uplink.id, physnet.mtu);
                 // A card takes seconds, of which the watchdog has to hear that they are not lost.
                 yield_now().await;
-                match Wire::open(self.eal, &self.pool, device, id, mtu, senders, &mut left) {
+                match Wire::open(engine, device, id, mtu, senders, &mut left) {
                     Ok(Opened { wire, rxqs, egress }) => {
                         tracing::info!(physnet = %name, device = %device, driver = wire.driver(), "opened the uplink");
                         for shortfall in wire.shortfalls() {

@@ -26,7 +26,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::Pid;
 
 use super::error::EalError;
-use super::{RegisteredThread, errno_name, event, log};
+use super::{RegisteredThread, errno_name, event, log, thread as registration};
 
 /// Proof that EAL runs in this process.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +101,15 @@ impl Eal {
     /// The thread is registered already, or as many threads are as DPDK was built for (128).
     pub fn register_thread(&self) -> Result<RegisteredThread, EalError> {
         RegisteredThread::new()
+    }
+
+    /// The same until the calling thread ends.
+    ///
+    /// # Errors
+    /// As of [`register_thread`](Self::register_thread).
+    pub fn register_for_life(&self) -> Result<(), EalError> {
+        registration::keep(RegisteredThread::new()?);
+        Ok(())
     }
 }
 

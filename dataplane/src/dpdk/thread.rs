@@ -4,7 +4,7 @@
 //! number of them matters once more: only registered threads touch a pool's memory after a frame
 //! has been counted as returned, so a pool may be freed when there are none (see `mempool`).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +25,8 @@ static REGISTERED: Mutex<usize> = Mutex::new(0);
 
 thread_local! {
     static THIS_THREAD: Cell<bool> = const { Cell::new(false) };
+    /// The registration of a thread that has it for life.
+    static KEPT: RefCell<Option<RegisteredThread>> = const { RefCell::new(None) };
 }
 
 impl RegisteredThread {
@@ -61,6 +63,11 @@ impl Drop for RegisteredThread {
         drop(registered);
         mempool::free_retired();
     }
+}
+
+/// Keeps the calling thread registered until it ends.
+pub(super) fn keep(registered: RegisteredThread) {
+    KEPT.set(Some(registered));
 }
 
 /// Proof that, while it is held, no other thread is registered or becomes so.
