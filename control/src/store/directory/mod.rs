@@ -103,7 +103,7 @@ impl Store for Directory {
             if !key.is_desired() {
                 return Err(StoreError::NotDesired(key));
             }
-            write::delete(&root, &key)
+            write::delete(&root, &key, write::Durable::Yes)
         })
     }
 

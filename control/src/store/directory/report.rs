@@ -85,7 +85,7 @@ impl Reported {
             self.written.keys().filter(|key| !values.contains_key(*key)).cloned().collect();
         let mut changes = 0;
         for key in gone {
-            changes += usize::from(write::delete(&self.root, &key)?);
+            changes += usize::from(write::delete(&self.root, &key, write::Durable::No)?);
             self.written.remove(&key);
         }
         for (key, value) in &values {
@@ -111,7 +111,7 @@ impl Reported {
 
     fn withdraw(&mut self) -> Result<(), StoreError> {
         while let Some((key, bytes)) = self.written.pop_last() {
-            if let Err(error) = write::delete(&self.root, &key) {
+            if let Err(error) = write::delete(&self.root, &key, write::Durable::No) {
                 self.written.insert(key, bytes);
                 return Err(error);
             }

@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::super::StoreError;
 use crate::key::Key;
 
-/// Whether a value must outlast a power failure. Reports need not: they are written again.
+/// Whether a change must outlast a power failure. Reports need not: they are written again, and a disk
+/// may take tens of milliseconds for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Durable {
     Yes,
@@ -47,7 +48,7 @@ pub(super) fn put(
 }
 
 /// Deletes the value at a key. Returns whether there was one.
-pub(super) fn delete(root: &Path, key: &Key) -> Result<bool, StoreError> {
+pub(super) fn delete(root: &Path, key: &Key, durable: Durable) -> Result<bool, StoreError> {
     let file = key.file(root);
     match fs::remove_file(&file) {
         Ok(()) => {}
@@ -57,8 +58,10 @@ pub(super) fn delete(root: &Path, key: &Key) -> Result<bool, StoreError> {
         }
         Err(source) => return Err(failed("deleting", &file, source)),
     }
-    let folder = file.parent().unwrap_or(root);
-    sync_folder(folder).map_err(|source| failed("deleting", &file, source))?;
+    if durable == Durable::Yes {
+        let folder = file.parent().unwrap_or(root);
+        sync_folder(folder).map_err(|source| failed("deleting", &file, source))?;
+    }
     Ok(true)
 }
 
