@@ -8,7 +8,7 @@ use crate::decide::{Egress, accept, decide, find, foresee};
 use crate::fdb::Learner;
 use crate::headers::Headers;
 use crate::outbox::Outbox;
-use crate::packet::{Look, Looks, Packet};
+use crate::packet::{Looks, Packet};
 use crate::snapshot::{Port, PortId, Snapshot};
 use crate::watch::Witness;
 
@@ -36,9 +36,6 @@ impl Pass<'_> {
     /// as tagged ones, are left to be dropped as such: that tells more than what a policy says of them.
     #[inline(never)]
     pub fn inspect(&self, frames: Frames<'_>, looks: &mut Looks, witness: &mut Witness) -> u64 {
-        for (look, frame) in looks.iter_mut().zip(frames.iter()) {
-            *look = Look::read(frame.head());
-        }
         match self.attached {
             Some(port @ Port { up: true, policy: Some(policy), .. }) => {
                 let counters = self.counters.of(self.ingress);
@@ -48,7 +45,10 @@ impl Pass<'_> {
                     witness.note(index, reason);
                 })
             }
-            _ => u64::MAX,
+            _ => {
+                looks.read(frames, |_, _| true);
+                u64::MAX
+            }
         }
     }
 

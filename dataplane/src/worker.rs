@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vhost::{BURST_MAX, Burst, Received};
+use vhost::{Burst, Received};
 
 use crate::clock::{Clock, cycles};
 use crate::counters::{WorkerCounters, count};
@@ -10,7 +10,7 @@ use crate::fdb::Fdb;
 use crate::idle::{Idle, Order, Orders};
 use crate::mailbox::{Mail, Mailbox, Returned};
 use crate::outbox::{Outbox, Unseen};
-use crate::packet::{Look, Looks};
+use crate::packet::Looks;
 use crate::pass::Pass;
 use crate::port::Rxq;
 use crate::publish::Reader;
@@ -57,7 +57,7 @@ impl Worker {
             counters,
             burst: Burst::default(),
             outbox: Outbox::default(),
-            looks: Box::new([Look::NOT_PLAIN; BURST_MAX]),
+            looks: Box::default(),
             turn: 0,
             witness: Box::default(),
         }

@@ -161,13 +161,15 @@ pub struct Plain<'a> {
 }
 
 impl Plain<'_> {
+    /// Whether the rules permit all plain packets, which are of TCP or UDP.
+    #[inline(always)]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Whether the rules permit a packet.
     #[inline(always)]
     pub fn permit(&self, look: &Look) -> bool {
-        // The same for all of a burst, and plain packets are of TCP or UDP.
-        if self.open {
-            return true;
-        }
         let remote = match self.direction {
             Direction::Ingress => look.source,
             Direction::Egress => look.destination,

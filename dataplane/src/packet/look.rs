@@ -4,35 +4,91 @@
 //! lies close together. What is not plain is read by [`Packet::parse`](super::Packet::parse), which
 //! says the same of plain packets.
 
+use vhost::{BURST_MAX, Frames, HEAD_MAX};
+
 use super::{GUARDED_BYTES, Plane, protocol};
 
 /// What rules ask of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Asked {
+    /// See [`Plane`].
+    pub selector: u16,
+    /// The source port.
+    pub source_port: u16,
     /// See [`Plane`].
     pub plane: Plane,
     /// TCP's flags.
     pub flags: u8,
-    /// The source port.
-    pub source_port: u16,
-    /// See [`Plane`].
-    pub selector: u16,
 }
 
-/// A plain packet.
+/// A plain packet. Addresses and ports are laid out as the processor has them when it has read both at
+/// once, so that it can write them at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(16))]
 pub struct Look {
-    /// Source address.
-    pub source: u32,
     /// Destination address.
     pub destination: u32,
+    /// Source address.
+    pub source: u32,
     /// What rules ask; [`Plane::Nothing`] if the packet is not plain.
     pub asked: Asked,
 }
 
-/// The looks of a burst's frames, by their index.
-pub type Looks = [Look; vhost::BURST_MAX];
+/// The looks of a burst's frames.
+#[derive(Debug)]
+pub struct Looks {
+    /// By the frames' indexes.
+    looks: [Look; BURST_MAX],
+    /// Whether all frames are plain.
+    plain: bool,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self { looks: [Look::NOT_PLAIN; BURST_MAX], plain: false }
+    }
+}
+
+impl Looks {
+    /// Looks at the frames of a burst. Returns which of those that are plain pass `judge`, a bit for each.
+    ///
+    /// A loop without anything else, so that the processor works at several frames at once.
+    #[inline(always)]
+    pub fn read(
+        &mut self,
+        frames: Frames<'_>,
+        judge: impl Fn(&[u8; HEAD_MAX], &Look) -> bool,
+    ) -> u64 {
+        let (mut passed, mut plain) = (0, true);
+        for (index, ((head, bytes), place)) in frames.heads().zip(&mut self.looks).enumerate() {
+            match Look::read(head, bytes) {
+                Some(look) => {
+                    *place = look;
+                    passed |= u64::from(judge(head, &look)) << index;
+                }
+                None => {
+                    place.asked.plane = Plane::Nothing;
+                    plain = false;
+                }
+            }
+        }
+        self.plain = plain;
+        passed
+    }
+
+    /// That of the frame with this index, below [`BURST_MAX`].
+    #[inline(always)]
+    pub fn of(&self, index: u8) -> &Look {
+        &self.looks[usize::from(index) % BURST_MAX]
+    }
+
+    /// Whether all frames are plain.
+    #[inline(always)]
+    pub fn are_plain(&self) -> bool {
+        self.plain
+    }
+}
 
 impl Look {
     /// Of what is not plain.
@@ -48,27 +104,28 @@ impl Look {
         !matches!(self.asked.plane, Plane::Nothing)
     }
 
-    /// Looks at a frame by its head.
+    /// Looks at a frame by its head, of which `bytes` are the frame's. None if it is not plain.
     #[inline(always)]
-    pub fn read(head: &[u8]) -> Self {
-        // Ethernet, IPv4 and TCP: what holds these of UDP holds all of its header too.
-        let Some(head) = head.first_chunk::<54>() else { return Self::NOT_PLAIN };
+    pub fn read(head: &[u8; HEAD_MAX], bytes: usize) -> Option<Self> {
         let word =
             |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         // Ethertype, version, and length of the header; then that there is no fragment.
-        if word(12) >> 8 != 0x0008_0045 || half(20) & 0x3fff != 0 {
-            return Self::NOT_PLAIN;
+        let odd = (word(12) ^ 0x0800_4500) & 0xffff_ff00 | word(20) & 0x3fff_0000;
+        // Ethernet, IPv4 and TCP: what holds these of UDP holds all of its header too.
+        if odd != 0 || bytes < 54 {
+            return None;
         }
         let (plane, flags, needed) = match head[23] {
             protocol::TCP => (Plane::Tcp, head[47], GUARDED_BYTES),
             protocol::UDP => (Plane::Udp, 0, 8),
-            _ => return Self::NOT_PLAIN,
+            _ => return None,
         };
-        if usize::from(half(16)) < 20 + needed {
-            return Self::NOT_PLAIN;
+        if usize::from(u16::from_be_bytes([head[16], head[17]])) < 20 + needed {
+            return None;
         }
-        let asked = Asked { plane, flags, source_port: half(34), selector: half(36) };
-        Self { source: word(26), destination: word(30), asked }
+        let (addresses, ports) = (u64::from(word(26)) << 32 | u64::from(word(30)), word(34));
+        let (source_port, selector) = ((ports >> 16) as u16, ports as u16);
+        let asked = Asked { plane, flags, source_port, selector };
+        Some(Self { source: (addresses >> 32) as u32, destination: addresses as u32, asked })
     }
 }

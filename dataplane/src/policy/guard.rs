@@ -2,6 +2,7 @@
 //! servers and routers send.
 
 use ipnet::IpNet;
+use vhost::HEAD_MAX;
 
 use super::neighbours::{check_arp, check_discovery};
 use crate::counters::DropReason;
@@ -119,9 +120,12 @@ impl Guard {
     pub(super) fn plain(&self) -> PlainGuard<'_> {
         let own = self.stations.first();
         let v4: &[(u32, u32)] = own.map_or(&[], |own| &own.v4.0);
-        // A range without numbers, if there is none.
-        let (first, last) = v4.first().copied().unwrap_or((1, 0));
-        PlainGuard { mac: own.map_or(0, |own| own.mac.bits()), first, last, v4 }
+        let (first, count) = match v4.first() {
+            Some((first, last)) => (*first, u64::from(last - first) + 1),
+            None => (0, 0),
+        };
+        let mac = own.map_or(u64::MAX, |own| own.mac.bits().swap_bytes() >> 16);
+        PlainGuard { mac, first, count, v4 }
     }
 
     fn check_v6(
@@ -175,9 +179,11 @@ impl Guard {
 
 /// See [`Guard::plain`].
 pub(super) struct PlainGuard<'a> {
+    /// Its address as a processor reads it that has the first octet lowest; above 48 bits if there is none.
     mac: u64,
+    /// Its first range of addresses: where that begins, and how many they are.
     first: u32,
-    last: u32,
+    count: u64,
     v4: &'a [(u32, u32)],
 }
 
@@ -185,14 +191,14 @@ impl PlainGuard<'_> {
     /// Whether a plain packet is from the port's first station and the port may send it, as far as
     /// rules are not asked. What this says no to may still be sent; [`Guard::check`] knows.
     #[inline(always)]
-    pub(super) fn is_own(&self, head: &[u8], look: &Look) -> bool {
-        let source = head.get(4..12).and_then(<[u8]>::first_chunk);
-        let source = source.map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    pub(super) fn is_own(&self, head: &[u8; HEAD_MAX], look: &Look) -> bool {
         let Asked { plane, selector, .. } = look.asked;
         let serves = plane == Plane::Udp && selector == service::DHCP_CLIENT;
         let address = look.source;
-        Mac::from_bits(source).bits() == self.mac
-            && ((self.first <= address && address <= self.last) || is_within(self.v4, address))
+        let source = head[4..].first_chunk().map_or(0, |octets| u64::from_le_bytes(*octets) >> 16);
+        source == self.mac
+            && (u64::from(address.wrapping_sub(self.first)) < self.count
+                || is_within(self.v4, address))
             && !serves
     }
 }

@@ -19,11 +19,12 @@ use std::sync::Arc;
 
 use vhost::{FrameRef, Frames, Staged};
 
-use crate::acl::{Acl, Direction};
+use crate::acl::{Acl, Direction, Plain};
 use crate::counters::DropReason;
 use crate::headers::Headers;
 use crate::packet::{Asked, Form, Looks, Packet, Plane, icmpv6, service};
 
+use guard::PlainGuard;
 pub use guard::{Guard, Station};
 
 /// See the [module's head](self).
@@ -58,41 +59,31 @@ impl Policy {
         }
     }
 
-    /// As [`leave`](Self::leave), of a burst. Returns which frames may be sent, a bit for each, and
-    /// tells of each other why. What `accept` says no to is not the policy's to judge, nor are frames
+    /// As [`leave`](Self::leave), of a burst, of whose frames the looks are filled in. Returns which
+    /// frames may be sent, a bit for each, and tells of each other why. What `accept` says no to is not the policy's to judge, nor are frames
     /// of which not even the headers can be read: it may be among the frames that are returned.
     pub(crate) fn leave_burst(
         &self,
         frames: Frames<'_>,
-        looks: &Looks,
+        looks: &mut Looks,
         accept: impl Fn(&Headers) -> bool,
         mut deny: impl FnMut(usize, DropReason),
     ) -> u64 {
-        let mut passed = self.leave_plain(frames, looks);
-        let guard = self.guard.plain();
+        let (guard, rules) = (self.guard.plain(), self.acl.plain(Direction::Egress));
+        let mut passed = match rules.is_open() {
+            true => leave_open(&guard, frames, looks),
+            false => leave_plain(&guard, &rules, frames, looks),
+        };
         let mut rest = !passed & (u64::MAX >> (u64::BITS as usize - frames.len()));
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            let (frame, look) = (frames.frame(index), &looks[index]);
-            let owned = look.is_plain() && guard.is_own(frame.head(), look);
-            match self.leave_rest(frame, owned.then_some(&look.asked), &accept) {
+            let look = looks.of(index as u8);
+            let head = frames.heads().nth(index).filter(|_| look.is_plain());
+            let owned = head.is_some_and(|(head, _)| guard.is_own(head, look));
+            match self.leave_rest(frames.frame(index), owned.then_some(&look.asked), &accept) {
                 Ok(()) => passed |= 1 << index,
                 Err(reason) => deny(index, reason),
-            }
-        }
-        passed
-    }
-
-    /// Which frames are plain and may be sent by a rule. A loop without anything else, so that the
-    /// processor works at several frames at once.
-    #[inline(never)]
-    fn leave_plain(&self, frames: Frames<'_>, looks: &Looks) -> u64 {
-        let (owned, permitted) = (self.guard.plain(), self.acl.plain(Direction::Egress));
-        let mut passed = 0;
-        for (index, (frame, look)) in frames.iter().zip(looks).enumerate() {
-            if look.is_plain() && owned.is_own(frame.head(), look) {
-                passed |= u64::from(permitted.permit(look)) << index;
             }
         }
         passed
@@ -129,26 +120,15 @@ impl Policy {
         staged: &mut [Staged],
         deny: impl FnMut(Staged, DropReason),
     ) -> usize {
-        let passed = self.enter_plain(looks, staged);
+        let rules = self.acl.plain(Direction::Ingress);
+        if rules.is_open() && looks.are_plain() {
+            return staged.len();
+        }
+        let passed = enter_plain(&rules, looks, staged);
         if passed.count_ones() as usize == staged.len() {
             return staged.len();
         }
         self.enter_rest(frames, looks, staged, passed, deny)
-    }
-
-    /// Which of the staged frames, a bit for each by their place, are plain and may be sent to the port
-    /// by a rule.
-    #[inline(never)]
-    fn enter_plain(&self, looks: &Looks, staged: &[Staged]) -> u64 {
-        let permitted = self.acl.plain(Direction::Ingress);
-        let mut passed = 0;
-        for (at, staged) in staged.iter().enumerate() {
-            let look = &looks[usize::from(staged.index) % looks.len()];
-            if look.is_plain() {
-                passed |= u64::from(permitted.permit(look)) << at;
-            }
-        }
-        passed
     }
 
     #[inline(never)]
@@ -164,7 +144,7 @@ impl Policy {
         for at in 0..staged.len() {
             if passed >> at & 1 == 0 {
                 let index = usize::from(staged[at].index);
-                let judged = match &looks[index % looks.len()] {
+                let judged = match looks.of(staged[at].index) {
                     look if !look.is_plain() => self.enter_frame(frames.frame(index).head()),
                     look if answers_dhcp(&look.asked) => Ok(()),
                     _ => Err(DropReason::AclIn),
@@ -184,6 +164,36 @@ impl Policy {
         let headers = Headers::parse_head(head, head.len())?;
         self.enter(&Packet::parse(head, &headers))
     }
+}
+
+/// Looks at the frames. Returns which are plain and a port's own, a bit for each.
+#[inline(never)]
+fn leave_open(guard: &PlainGuard<'_>, frames: Frames<'_>, looks: &mut Looks) -> u64 {
+    looks.read(frames, |head, look| guard.is_own(head, look))
+}
+
+/// Looks at the frames. Returns which are plain, a port's own, and permitted by `rules`.
+#[inline(never)]
+fn leave_plain(
+    guard: &PlainGuard<'_>,
+    rules: &Plain<'_>,
+    frames: Frames<'_>,
+    looks: &mut Looks,
+) -> u64 {
+    looks.read(frames, |head, look| guard.is_own(head, look) && rules.permit(look))
+}
+
+/// Which of the staged frames, a bit for each by their place, are plain and permitted by `rules`.
+#[inline(never)]
+fn enter_plain(rules: &Plain<'_>, looks: &Looks, staged: &[Staged]) -> u64 {
+    let mut passed = 0;
+    for (at, staged) in staged.iter().enumerate() {
+        let look = looks.of(staged.index);
+        if look.is_plain() {
+            passed |= u64::from(rules.permit(look)) << at;
+        }
+    }
+    passed
 }
 
 /// Whether a port may send what no rule permits. The guard has passed it.
