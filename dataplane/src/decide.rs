@@ -2,7 +2,7 @@
 
 use crate::counters::DropReason;
 use crate::fdb::Learner;
-use crate::headers::{Headers, Tag};
+use crate::headers::{Headers, Mac, Tag};
 use crate::snapshot::{Attachment, Domain, Port, PortId, Snapshot};
 
 /// Where a frame goes.
@@ -33,7 +33,7 @@ pub fn decide<'a>(
             fdb.learn(source, ingress);
         }
     }
-    find(headers, ingress, domain, snapshot, fdb)
+    find(headers.destination, ingress, domain, snapshot, fdb)
 }
 
 /// Whether a frame may come in by `port`, and to which domain.
@@ -56,19 +56,19 @@ pub fn accept<'a>(
     Ok(domain)
 }
 
-/// Where a frame of a domain goes. Nothing is learned.
+/// Where a frame of a domain goes that is for this address. Nothing is learned.
 #[inline(always)]
 pub fn find<'a>(
-    headers: &Headers,
+    destination: Mac,
     ingress: PortId,
     domain: &'a Domain,
     snapshot: &'a Snapshot,
     fdb: &Learner<'_>,
 ) -> Result<Egress<'a>, DropReason> {
-    if headers.destination.is_group() {
+    if destination.is_group() {
         return flood(domain);
     }
-    let destination = fdb.place(domain.id, headers.destination);
+    let destination = fdb.place(domain.id, destination);
     let mut known = snapshot.stations().find(destination);
     if known.is_none() {
         // The FDB only hints where to; membership in the snapshot decides whether.

@@ -1,6 +1,6 @@
 //! What a decision needs to know of a frame, read from its private head.
 
-use vhost::FrameRef;
+use vhost::{FrameRef, HEAD_MAX};
 
 use crate::counters::DropReason;
 
@@ -28,6 +28,13 @@ impl Mac {
     #[inline(always)]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits & 0xffff_ffff_ffff)
+    }
+
+    /// That of a frame with this head, which has one.
+    #[inline(always)]
+    pub(crate) const fn destination(head: &[u8; HEAD_MAX]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *head;
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 16)
     }
 
     /// Its value as a 48-bit number.
@@ -106,15 +113,7 @@ impl Headers {
     /// left undone what nobody can do.
     #[inline(always)]
     pub fn parse(frame: FrameRef<'_>) -> Result<Self, DropReason> {
-        let mut bytes = frame.bytes();
-        if !frame.is_complete() {
-            let offload = frame.offload();
-            if offload.is_impossible() {
-                return Err(DropReason::BadOffload);
-            }
-            bytes = offload.wire_bytes(bytes);
-        }
-        Self::parse_head(frame.head(), bytes)
+        Self::parse_head(frame.head(), bytes_of(frame)?)
     }
 
     /// As [`parse`](Self::parse), from the first bytes of a frame of `bytes` bytes.
@@ -143,6 +142,21 @@ impl Headers {
     pub fn payload_offset(&self) -> usize {
         if self.tag.is_some() { ETHERNET_BYTES + TAG_BYTES } else { ETHERNET_BYTES }
     }
+}
+
+/// A frame's length in bytes, or that of the longest one that it is to be cut into. Fails if its sender
+/// left undone what nobody can do.
+#[inline(always)]
+pub(crate) fn bytes_of(frame: FrameRef<'_>) -> Result<usize, DropReason> {
+    let bytes = frame.bytes();
+    if frame.is_complete() {
+        return Ok(bytes);
+    }
+    let offload = frame.offload();
+    if offload.is_impossible() {
+        return Err(DropReason::BadOffload);
+    }
+    Ok(offload.wire_bytes(bytes))
 }
 
 /// The eight bytes from `at` on, in one load.

@@ -75,6 +75,16 @@ impl Outbox {
             .fold((0, false), |(ports, flooded), staged| (ports + 1, flooded || !staged.sole))
     }
 
+    /// What is in the lanes.
+    #[cfg(test)]
+    pub(crate) fn staged(&self) -> Vec<(PortId, &[Staged])> {
+        let lane = |port: &PortId| {
+            let lane = &self.lanes[port.index()];
+            (*port, &lane.staged[..lane.len])
+        };
+        self.waiting.iter().map(lane).collect()
+    }
+
     /// Hands over everything that ports may be sent, and counts what became of it.
     #[inline(always)]
     pub(crate) fn flush(

@@ -6,10 +6,11 @@ use crate::acl::Direction;
 use crate::counters::{DropReason, WorkerCounters};
 use crate::decide::{Egress, accept, decide, find, foresee};
 use crate::fdb::Learner;
-use crate::headers::Headers;
+use crate::headers::{Headers, Mac, Tag, bytes_of};
 use crate::outbox::Outbox;
 use crate::packet::{Looks, Packet};
-use crate::snapshot::{Port, PortId, Snapshot};
+use crate::policy::Left;
+use crate::snapshot::{Attachment, Domain, Port, PortId, Snapshot};
 use crate::watch::Witness;
 
 /// See the [module's head](self).
@@ -21,7 +22,15 @@ pub(crate) struct Pass<'a> {
     pub counters: &'a WorkerCounters,
 }
 
-impl Pass<'_> {
+/// What is the same for all frames of a burst that are plain and from their port's own address.
+#[derive(Clone, Copy)]
+pub(crate) struct Home<'a> {
+    domain: &'a Domain,
+    /// The longest frame, without a tag.
+    bytes_max: usize,
+}
+
+impl<'a> Pass<'a> {
     /// Has fetched what the FDB will be asked for the burst.
     #[inline(always)]
     pub fn foresee(&self, frames: Frames<'_>) {
@@ -31,11 +40,25 @@ impl Pass<'_> {
         }
     }
 
+    /// Where frames from the port's own address are, if that address need not be learned.
+    #[inline(always)]
+    pub fn home(&self) -> Option<Home<'a>> {
+        match self.attached {
+            Some(Port {
+                up: true, settled: true, attachment: Attachment::Access(domain), ..
+            }) => {
+                let domain = self.snapshot.domain(*domain)?;
+                Some(Home { domain, bytes_max: domain.frame_bytes_max(false) })
+            }
+            _ => None,
+        }
+    }
+
     /// Looks at the packets of the burst, as policies will ask for them, and drops what the port may
-    /// not send. Returns which frames are left, a bit for each. Those that cannot come in at all, such
+    /// not send. Returns which frames are left. Those that cannot come in at all, such
     /// as tagged ones, are left to be dropped as such: that tells more than what a policy says of them.
     #[inline(never)]
-    pub fn inspect(&self, frames: Frames<'_>, looks: &mut Looks, witness: &mut Witness) -> u64 {
+    pub fn inspect(&self, frames: Frames<'_>, looks: &mut Looks, witness: &mut Witness) -> Left {
         match self.attached {
             Some(port @ Port { up: true, policy: Some(policy), .. }) => {
                 let counters = self.counters.of(self.ingress);
@@ -47,7 +70,7 @@ impl Pass<'_> {
             }
             _ => {
                 looks.read(frames, |_, _| true);
-                u64::MAX
+                Left::ALL
             }
         }
     }
@@ -63,20 +86,50 @@ impl Pass<'_> {
     ) -> Result<(), DropReason> {
         let headers = Headers::parse(frame)?;
         let attached = self.attached.ok_or(DropReason::PortDown)?;
-        match decide(&headers, self.ingress, attached, self.snapshot, &mut self.learner)? {
+        let egress = decide(&headers, self.ingress, attached, self.snapshot, &mut self.learner)?;
+        self.stage(index, headers.tag, egress, outbox);
+        Ok(())
+    }
+
+    /// As [`frame`](Self::frame), of a plain frame from the port's own address: it has no tag, and of its
+    /// sender all is known.
+    #[inline(always)]
+    pub fn plain_frame(
+        &mut self,
+        index: u8,
+        frame: FrameRef<'_>,
+        home: Home<'_>,
+        outbox: &mut Outbox,
+    ) -> Result<(), DropReason> {
+        let bytes = bytes_of(frame)?;
+        let destination = Mac::destination(frame.fixed_head().0);
+        if destination.is_group() && destination.is_reserved() {
+            return Err(DropReason::ReservedGroup);
+        }
+        if bytes > home.bytes_max {
+            return Err(DropReason::OverMtu);
+        }
+        let egress = find(destination, self.ingress, home.domain, self.snapshot, &self.learner)?;
+        self.stage(index, None, egress, outbox);
+        Ok(())
+    }
+
+    /// Puts a frame into the lanes of the ports that it goes to.
+    #[inline(always)]
+    fn stage(&self, index: u8, tag: Option<Tag>, egress: Egress<'_>, outbox: &mut Outbox) {
+        match egress {
             Egress::Port(to, domain) => {
-                let tag = domain.tag_edit(headers.tag, to);
+                let tag = domain.tag_edit(tag, to);
                 outbox.push(to, Staged { index, tag, sole: true });
             }
             Egress::Flood(domain) => {
                 self.counters.of(self.ingress).flooded();
                 for to in domain.members.iter().filter(|to| **to != self.ingress) {
-                    let tag = domain.tag_edit(headers.tag, *to);
+                    let tag = domain.tag_edit(tag, *to);
                     outbox.push(*to, Staged { index, tag, sole: false });
                 }
             }
         }
-        Ok(())
     }
 
     /// Counts at their rules one frame of the burst, as many times as the burst has frames: so the
@@ -107,7 +160,7 @@ impl Pass<'_> {
                 Err(_) => return,
             }
         }
-        let egress = find(&headers, self.ingress, domain, self.snapshot, &self.learner);
+        let egress = find(headers.destination, self.ingress, domain, self.snapshot, &self.learner);
         match egress {
             Ok(Egress::Port(to, _)) => {
                 self.snapshot.port(to).into_iter().for_each(|to| hit(to, Direction::Ingress));
@@ -118,6 +171,140 @@ impl Pass<'_> {
                 others.for_each(|to| hit(to, Direction::Ingress));
             }
             Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use ipnet::{IpNet, Ipv4Net};
+    use proptest::prelude::*;
+    use vhost::{Burst, Received, Source};
+
+    use super::*;
+    use crate::acl::{Budget, Compiler, Family, Rule};
+    use crate::fdb::{Fdb, FdbOptions};
+    use crate::policy::{Guard, Policy, Station};
+    use crate::snapshot::{DomainId, DomainSpec, SnapshotBuilder, Vid};
+
+    const OWN: Mac = Mac::from_bits(0x0200_0000_0001);
+    const NEIGHBOUR: Mac = Mac::from_bits(0x0200_0000_0002);
+    const FAR: Mac = Mac::from_bits(0x0200_0000_0003);
+    const OWN_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+    /// A frame in private memory.
+    struct Private(Vec<u8>);
+
+    impl Source for Private {
+        fn fill(&mut self, burst: &mut Burst) {
+            assert!(burst.push_private(&self.0));
+        }
+
+        fn release(&mut self, _: &mut Burst) {}
+    }
+
+    fn port(number: usize) -> PortId {
+        PortId::new(number).expect("few ports")
+    }
+
+    /// Permits all, to a port whose address is [`OWN`].
+    fn policy() -> Policy {
+        let own = IpNet::from(Ipv4Net::from(OWN_IP));
+        let rules = [Direction::Ingress, Direction::Egress].map(|way| Rule::any(way, Family::V4));
+        let budget = Budget { rules: 10, bytes: 1 << 20 };
+        let acl = Compiler::default().compile(&rules, &BTreeMap::new(), budget);
+        let acl = Arc::new(acl.expect("two rules are few"));
+        Policy { guard: Guard::new(vec![Station::new(OWN, [&own])], &[]), acl }
+    }
+
+    fn udp(destination: Mac, bytes: usize) -> Vec<u8> {
+        let mut frame = [destination.bytes(), OWN.bytes()].concat();
+        frame.extend([0x08, 0x00, 0x45, 0x00]);
+        frame.extend((bytes as u16 - 14).to_be_bytes());
+        frame.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+        frame.extend([OWN_IP.octets(), [10, 0, 0, 2]].concat());
+        frame.extend([0, 80, 0, 90]);
+        frame.resize(bytes, 0);
+        frame
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_leads_where_the_long_one_does(
+            destination in prop_oneof![
+                Just(OWN), Just(NEIGHBOUR), Just(FAR), Just(Mac::from_bits(0x0200_0000_0004)),
+                Just(Mac::from_bits(0xffff_ffff_ffff)), Just(Mac::from_bits(0x0180_c200_0000)),
+                Just(Mac::from_bits(0x0180_c200_0010)), Just(Mac::from_bits(0)),
+            ],
+            (bytes, mtu) in (54usize..=128, 40u16..=114),
+            (flooding, learning, alone) in any::<(bool, bool, bool)>(),
+            vlan in proptest::option::of(1u16..4095),
+        ) {
+            let fdb = Fdb::new(FdbOptions {
+                entries: 16, ageing_seconds: 300, port_quota: 9, domain_quota: 9, seed: 7,
+            });
+            let domain = DomainId::new(0).expect("few domains");
+            let mut builder = SnapshotBuilder::default();
+            let uplink = (!alone).then(|| {
+                builder.uplink(port(3), true);
+                (port(3), vlan.and_then(Vid::new))
+            });
+            builder.domain(domain, DomainSpec { mtu, learning, flooding, uplink });
+            builder.access(port(1), true, domain, &[OWN], Some(Arc::new(policy())));
+            if !alone {
+                builder.access(port(2), true, domain, &[NEIGHBOUR], None);
+            }
+            let snapshot = builder.build(fdb.hash());
+            let counters = WorkerCounters::default();
+            let mut learner = fdb.learner(0);
+            learner.learn(learner.place(domain, FAR), port(3));
+            let attached = snapshot.port(port(1));
+            let mut pass =
+                Pass { ingress: port(1), attached, snapshot: &snapshot, learner, counters: &counters };
+
+            let (mut burst, mut source) = (Burst::default(), Private(udp(destination, bytes)));
+            let received = Received::take(&mut source, &mut burst);
+            let frame = received.frames().frame(0);
+            let (mut looks, mut witness) = (Looks::default(), Witness::default());
+            let left = pass.inspect(received.frames(), &mut looks, &mut witness);
+            prop_assert_eq!(left.plain, 1);
+
+            let (mut long, mut short) = (Outbox::default(), Outbox::default());
+            let expected = pass.frame(0, frame, &mut long);
+            let home = pass.home().expect("the port's own address is known");
+            prop_assert_eq!(pass.plain_frame(0, frame, home, &mut short), expected);
+            prop_assert_eq!(format!("{:?}", short.staged()), format!("{:?}", long.staged()));
+            prop_assert_eq!(fdb.entries(0).len(), 1, "a known address is not learned");
+        }
+    }
+
+    #[test]
+    fn what_would_have_to_be_learned_goes_the_long_way() {
+        let fdb = Fdb::new(FdbOptions {
+            entries: 16,
+            ageing_seconds: 300,
+            port_quota: 9,
+            domain_quota: 9,
+            seed: 7,
+        });
+        let domain = DomainId::new(0).expect("few domains");
+        let mut builder = SnapshotBuilder::default();
+        let spec = DomainSpec { mtu: 1500, learning: true, flooding: true, uplink: None };
+        builder.domain(domain, spec);
+        builder.access(port(1), true, domain, &[], Some(Arc::new(policy())));
+        builder.access(port(2), true, domain, &[OWN], None);
+        let snapshot = builder.build(fdb.hash());
+        let counters = WorkerCounters::default();
+        for number in [1, 2] {
+            let (ingress, learner) = (port(number), fdb.learner(0));
+            let attached = snapshot.port(ingress);
+            let pass =
+                Pass { ingress, attached, snapshot: &snapshot, learner, counters: &counters };
+            assert!(pass.home().is_none(), "port {number}");
         }
     }
 }

@@ -128,6 +128,8 @@ pub struct Port {
     pub attachment: Attachment,
     /// What it may send and be sent; all, if there is none.
     pub policy: Option<Arc<Policy>>,
+    /// Whether the address that its policy knows as its own is known without learning.
+    pub settled: bool,
 }
 
 /// How a port is attached to bridge domains.
@@ -188,7 +190,8 @@ impl SnapshotBuilder {
     /// Adds an uplink, to which domains can then be attached.
     pub fn uplink(&mut self, port: PortId, up: bool) {
         let attachment = Attachment::Uplink(Uplink::default());
-        *slot(&mut self.snapshot.ports, port.index()) = Some(Port { up, attachment, policy: None });
+        *slot(&mut self.snapshot.ports, port.index()) =
+            Some(Port { up, attachment, policy: None, settled: false });
     }
 
     /// Adds a domain and attaches it to its uplink, which must have been added before.
@@ -234,7 +237,10 @@ impl SnapshotBuilder {
     ) {
         let attachment = Attachment::Access(domain);
         self.snapshot.filters |= policy.is_some();
-        *slot(&mut self.snapshot.ports, port.index()) = Some(Port { up, attachment, policy });
+        let own = policy.as_ref().and_then(|policy| policy.guard.own());
+        let settled = own.is_some_and(|own| addresses.contains(&own));
+        let it = Port { up, attachment, policy, settled };
+        *slot(&mut self.snapshot.ports, port.index()) = Some(it);
         let Some(domain) = slot(&mut self.snapshot.domains, domain.index()) else {
             panic!("port {port:?} names the domain {domain:?}, which was not added");
         };

@@ -12,6 +12,7 @@ use crate::mailbox::{Mail, Mailbox, Returned};
 use crate::outbox::{Outbox, Unseen};
 use crate::packet::Looks;
 use crate::pass::Pass;
+use crate::policy::Left;
 use crate::port::Rxq;
 use crate::publish::Reader;
 use crate::snapshot::Plan;
@@ -107,12 +108,18 @@ impl Worker {
                 witness.forget();
             }
             let filters = snapshot.filters();
-            let left = if filters { pass.inspect(frames, looks, witness) } else { u64::MAX };
+            let left = if filters { pass.inspect(frames, looks, witness) } else { Left::ALL };
+            let home = pass.home();
             for (index, frame) in frames.iter().enumerate() {
-                if left >> index & 1 == 0 {
-                    continue;
-                }
-                if let Err(reason) = pass.frame(index as u8, frame, outbox) {
+                let is_in = |frames: u64| frames >> index & 1 != 0;
+                let staged = match home {
+                    Some(home) if is_in(left.plain) => {
+                        pass.plain_frame(index as u8, frame, home, outbox)
+                    }
+                    _ if is_in(left.passed) => pass.frame(index as u8, frame, outbox),
+                    _ => continue,
+                };
+                if let Err(reason) = staged {
                     port.dropped(reason, 1);
                     witness.note(index, reason);
                 }

@@ -61,7 +61,8 @@ impl Looks {
         judge: impl Fn(&[u8; HEAD_MAX], &Look) -> bool,
     ) -> u64 {
         let (mut passed, mut plain) = (0, true);
-        for (index, ((head, bytes), place)) in frames.heads().zip(&mut self.looks).enumerate() {
+        for (index, (frame, place)) in frames.iter().zip(&mut self.looks).enumerate() {
+            let (head, bytes) = frame.fixed_head();
             match Look::read(head, bytes) {
                 Some(look) => {
                     *place = look;

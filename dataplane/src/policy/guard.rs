@@ -87,6 +87,11 @@ impl Guard {
         Self { stations: stations.into(), ethertypes: ethertypes.into() }
     }
 
+    /// The address of its first station.
+    pub fn own(&self) -> Option<Mac> {
+        Some(self.stations.first()?.mac)
+    }
+
     /// The station with a MAC address. A port has few.
     #[inline(always)]
     pub(super) fn station(&self, mac: Mac) -> Option<&Station> {

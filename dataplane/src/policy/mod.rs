@@ -59,34 +59,34 @@ impl Policy {
         }
     }
 
-    /// As [`leave`](Self::leave), of a burst, of whose frames the looks are filled in. Returns which
-    /// frames may be sent, a bit for each, and tells of each other why. What `accept` says no to is not the policy's to judge, nor are frames
-    /// of which not even the headers can be read: it may be among the frames that are returned.
+    /// As [`leave`](Self::leave), of a burst, whose frames' looks are filled in. Returns which frames may
+    /// be sent, and tells of each other why. What `accept` says no to is not the policy's to judge, nor
+    /// are frames of which not even the headers can be read: it may be among the frames that are returned.
     pub(crate) fn leave_burst(
         &self,
         frames: Frames<'_>,
         looks: &mut Looks,
         accept: impl Fn(&Headers) -> bool,
         mut deny: impl FnMut(usize, DropReason),
-    ) -> u64 {
+    ) -> Left {
         let (guard, rules) = (self.guard.plain(), self.acl.plain(Direction::Egress));
-        let mut passed = match rules.is_open() {
+        let plain = match rules.is_open() {
             true => leave_open(&guard, frames, looks),
             false => leave_plain(&guard, &rules, frames, looks),
         };
-        let mut rest = !passed & (u64::MAX >> (u64::BITS as usize - frames.len()));
+        let mut passed = plain;
+        let mut rest = !plain & (u64::MAX >> (u64::BITS as usize - frames.len()));
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            let look = looks.of(index as u8);
-            let head = frames.heads().nth(index).filter(|_| look.is_plain());
-            let owned = head.is_some_and(|(head, _)| guard.is_own(head, look));
-            match self.leave_rest(frames.frame(index), owned.then_some(&look.asked), &accept) {
+            let (frame, look) = (frames.frame(index), looks.of(index as u8));
+            let owned = look.is_plain() && guard.is_own(frame.fixed_head().0, look);
+            match self.leave_rest(frame, owned.then_some(&look.asked), &accept) {
                 Ok(()) => passed |= 1 << index,
                 Err(reason) => deny(index, reason),
             }
         }
-        passed
+        Left { passed, plain }
     }
 
     /// What is not plain, or not known to be the port's own; and what is, and was `stopped` as no rule
@@ -164,6 +164,20 @@ impl Policy {
         let headers = Headers::parse_head(head, head.len())?;
         self.enter(&Packet::parse(head, &headers))
     }
+}
+
+/// Which frames of a burst are left when their port's policy was asked, a bit for each by its index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left {
+    /// Those that may be sent.
+    pub passed: u64,
+    /// Those of them that are plain and from the port's own address.
+    pub plain: u64,
+}
+
+impl Left {
+    /// All, if there is no policy.
+    pub const ALL: Self = Self { passed: u64::MAX, plain: 0 };
 }
 
 /// Looks at the frames. Returns which are plain and a port's own, a bit for each.

@@ -329,7 +329,7 @@ proptest! {
         let received = Received::take(&mut source, &mut burst);
         let mut looks = Looks::default();
         let mut denied = Vec::new();
-        let left = policy.leave_burst(received.frames(), &mut looks, |_| true, |_, reason| denied.push(reason));
+        let Left { passed, plain: own } = policy.leave_burst(received.frames(), &mut looks, |_| true, |_, reason| denied.push(reason));
         for (index, frame) in frames.iter().enumerate() {
             let look = looks.of(index as u8);
             // What is plain is what the whole reading says, too.
@@ -345,7 +345,10 @@ proptest! {
         for (index, frame) in frames.iter().enumerate() {
             let result = Headers::parse_head(frame, frame.len())
                 .map_or(Ok(()), |headers| policy.leave(frame, &headers, &Packet::parse(frame, &headers)));
-            prop_assert_eq!(left >> index & 1 == 1, result.is_ok(), "{}", index);
+            prop_assert_eq!(passed >> index & 1 == 1, result.is_ok(), "{}", index);
+            let look = looks.of(index as u8);
+            let expected_own = result.is_ok() && look.is_plain() && frame[6..12] == OWN;
+            prop_assert!(own >> index & 1 == 0 || expected_own, "{}", index);
             expected.extend(result.err());
         }
         denied.sort_unstable();

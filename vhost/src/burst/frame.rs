@@ -188,6 +188,13 @@ impl<'a> FrameRef<'a> {
         &self.frame.head[..usize::from(self.frame.head_bytes)]
     }
 
+    /// As [`head`](Self::head), and how many of these bytes are the frame's. What stands behind is left
+    /// from others: for who reads at fixed places and looks but once how long the frame is.
+    #[inline(always)]
+    pub fn fixed_head(&self) -> (&'a [u8; HEAD_MAX], usize) {
+        (&self.frame.head, usize::from(self.frame.head_bytes))
+    }
+
     /// Its length in bytes, from the MAC addresses on, without the frame check sequence.
     #[inline(always)]
     pub fn bytes(&self) -> usize {

@@ -417,15 +417,6 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// The private first bytes of each of them in turn, as [`FrameRef::head`] has them, and how many of
-    /// them are the frame's. What stands behind is left from others: for who reads at fixed places and
-    /// asks how long the frame is but once.
-    #[inline(always)]
-    pub fn heads(&self) -> impl Iterator<Item = (&'a [u8; HEAD_MAX], usize)> + use<'a> {
-        let frames = &self.burst.frames[..self.burst.len];
-        frames.iter().map(|frame| (&frame.head, usize::from(frame.head_bytes)))
-    }
-
     /// Bytes of all of them.
     #[inline]
     pub fn bytes(&self) -> u64 {
