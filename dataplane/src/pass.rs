@@ -30,6 +30,22 @@ pub(crate) struct Home<'a> {
     bytes_max: usize,
 }
 
+impl Home<'_> {
+    /// Where such a frame is for, if it may come in.
+    #[inline(always)]
+    fn destination(&self, frame: FrameRef<'_>) -> Result<Mac, DropReason> {
+        let bytes = bytes_of(frame)?;
+        let destination = Mac::destination(frame.fixed_head().0);
+        if destination.is_group() && destination.is_reserved() {
+            return Err(DropReason::ReservedGroup);
+        }
+        if bytes > self.bytes_max {
+            return Err(DropReason::OverMtu);
+        }
+        Ok(destination)
+    }
+}
+
 impl<'a> Pass<'a> {
     /// Has fetched what the FDB will be asked for the burst.
     #[inline(always)]
@@ -101,14 +117,7 @@ impl<'a> Pass<'a> {
         home: Home<'_>,
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
-        let bytes = bytes_of(frame)?;
-        let destination = Mac::destination(frame.fixed_head().0);
-        if destination.is_group() && destination.is_reserved() {
-            return Err(DropReason::ReservedGroup);
-        }
-        if bytes > home.bytes_max {
-            return Err(DropReason::OverMtu);
-        }
+        let destination = home.destination(frame)?;
         let egress = find(destination, self.ingress, home.domain, self.snapshot, &self.learner)?;
         self.stage(index, None, egress, outbox);
         Ok(())
@@ -134,25 +143,45 @@ impl<'a> Pass<'a> {
 
     /// Counts at their rules one frame of the burst, as many times as the burst has frames: so the
     /// counts are exact where frames come one by one, and where they come in bursts they are a
-    /// sample, which costs a burst as much as a frame. `turn` chooses the frame.
+    /// sample, which costs a burst as much as a frame. `turn` chooses the frame; `left` are those that
+    /// the port may send.
     #[inline(never)]
-    pub fn count_hits(&self, frames: Frames<'_>, turn: usize) {
-        let (Some(frame), Some(port)) = (frames.iter().nth(turn % frames.len()), self.attached)
-        else {
-            return;
-        };
-        let Ok(headers) = Headers::parse(frame) else { return };
-        let packet = Packet::parse(frame.head(), &headers);
-        let weight = frames.len() as u64;
+    pub fn count_hits(&self, frames: Frames<'_>, looks: &Looks, left: Left, turn: usize) {
+        let Some(port) = self.attached else { return };
+        let index = turn % frames.len();
+        let (frame, weight) = (frames.frame(index), frames.len() as u64);
+        match self.home() {
+            Some(home) if left.plain >> index & 1 != 0 => {
+                let Ok(destination) = home.destination(frame) else { return };
+                let look = looks.of(index as u8);
+                let hit = |port: &Port, direction: Direction| {
+                    if let Some(policy) = &port.policy {
+                        let verdict = policy.acl.plain(direction).judge(look);
+                        policy.acl.hit(direction, verdict, weight);
+                    }
+                };
+                hit(port, Direction::Egress);
+                self.receivers(destination, home.domain, |to| hit(to, Direction::Ingress));
+            }
+            _ => {
+                let Ok(headers) = Headers::parse(frame) else { return };
+                self.count_hit(port, frame, &headers, weight);
+            }
+        }
+    }
+
+    /// The same of a frame that is anything.
+    fn count_hit(&self, port: &Port, frame: FrameRef<'_>, headers: &Headers, weight: u64) {
+        let packet = Packet::parse(frame.head(), headers);
         let hit = |port: &Port, direction: Direction| {
             if let (Some(policy), Packet::V4(_) | Packet::V6(_)) = (&port.policy, packet) {
                 policy.acl.hit(direction, policy.acl.judge(direction, &packet), weight);
             }
         };
-        let Ok(domain) = accept(&headers, port, self.snapshot) else { return };
+        let Ok(domain) = accept(headers, port, self.snapshot) else { return };
         if let Some(policy) = &port.policy {
             // What anti-spoofing stops, rules are not asked about.
-            match policy.leave(frame.head(), &headers, &packet) {
+            match policy.leave(frame.head(), headers, &packet) {
                 Ok(()) => hit(port, Direction::Egress),
                 Err(DropReason::AclOut | DropReason::FragmentOut) => {
                     return hit(port, Direction::Egress);
@@ -160,15 +189,16 @@ impl<'a> Pass<'a> {
                 Err(_) => return,
             }
         }
-        let egress = find(headers.destination, self.ingress, domain, self.snapshot, &self.learner);
-        match egress {
-            Ok(Egress::Port(to, _)) => {
-                self.snapshot.port(to).into_iter().for_each(|to| hit(to, Direction::Ingress));
-            }
+        self.receivers(headers.destination, domain, |to| hit(to, Direction::Ingress));
+    }
+
+    /// Tells of the ports that a frame goes to which is for this address.
+    fn receivers(&self, destination: Mac, domain: &Domain, see: impl Fn(&Port)) {
+        match find(destination, self.ingress, domain, self.snapshot, &self.learner) {
+            Ok(Egress::Port(to, _)) => self.snapshot.port(to).into_iter().for_each(see),
             Ok(Egress::Flood(domain)) => {
                 let others = domain.members.iter().filter(|to| **to != self.ingress);
-                let others = others.filter_map(|to| self.snapshot.port(*to));
-                others.for_each(|to| hit(to, Direction::Ingress));
+                others.filter_map(|to| self.snapshot.port(*to)).for_each(see);
             }
             Err(_) => {}
         }

@@ -126,7 +126,7 @@ impl Worker {
             }
             if filters {
                 *turn = turn.wrapping_add(1);
-                pass.count_hits(frames, *turn);
+                pass.count_hits(frames, looks, left, *turn);
             }
 
             if watched {

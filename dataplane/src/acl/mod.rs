@@ -16,6 +16,7 @@
 //! of connections: what it opens is written in docs/security.md.
 
 mod addresses;
+mod burst;
 mod compile;
 mod entries;
 mod lanes;
@@ -167,14 +168,14 @@ impl Plain<'_> {
         self.open
     }
 
-    /// Whether the rules permit a packet.
+    /// What the rules say of a packet.
     #[inline(always)]
-    pub fn permit(&self, look: &Look) -> bool {
+    pub fn judge(&self, look: &Look) -> Verdict {
         let remote = match self.direction {
             Direction::Ingress => look.source,
             Direction::Egress => look.destination,
         };
-        self.tables.judge(remote, &look.asked).permits()
+        self.tables.judge(remote, &look.asked)
     }
 }
 

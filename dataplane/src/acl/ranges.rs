@@ -37,6 +37,17 @@ impl Verdict {
         Self(index << 1 | permit as u32)
     }
 
+    /// A verdict as a number, and back.
+    #[inline(always)]
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) const fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Whether frames pass.
     #[inline(always)]
     pub const fn permits(self) -> bool {
@@ -112,15 +123,43 @@ impl MapsView<'_> {
     /// What `root`'s map has at `number`.
     #[inline(always)]
     pub fn find(&self, root: Root, number: u16) -> Verdict {
-        let (mut at, mut number) = (root.0, number);
-        while at & INNER != 0 {
-            at = self.inner[(at & NUMBER) as usize].0[usize::from(number >> 12)];
-            number <<= 4;
+        let (mut place, mut number) = (root.0, number);
+        while self.goes_on(place) {
+            (place, number) = self.ask(place, number);
         }
-        if at & LEAF == 0 {
-            return Verdict(at);
+        self.end(place, number)
+    }
+}
+
+/// A look-up in steps, for who has many under way.
+impl MapsView<'_> {
+    /// Whether an inner node is to be asked.
+    #[inline(always)]
+    pub fn goes_on(&self, place: u32) -> bool {
+        place & INNER != 0
+    }
+
+    /// What the inner node that `place` names says, and what it leaves of the number.
+    #[inline(always)]
+    pub fn ask(&self, place: u32, number: u16) -> (u32, u16) {
+        (self.inner[(place & NUMBER) as usize].0[usize::from(number >> 12)], number << 4)
+    }
+
+    /// The same, or both again, if the place names no inner node. There must be one.
+    #[inline(always)]
+    pub fn step(&self, place: u32, number: u16) -> (u32, u16) {
+        let names = self.goes_on(place);
+        let below = self.ask(if names { place } else { INNER }, number);
+        if names { below } else { (place, number) }
+    }
+
+    /// What a leaf, or the place itself, says in the end.
+    #[inline(always)]
+    pub fn end(&self, place: u32, number: u16) -> Verdict {
+        if place & LEAF == 0 {
+            return Verdict(place);
         }
-        let leaf = &self.leaves[(at & NUMBER) as usize];
+        let leaf = &self.leaves[(place & NUMBER) as usize];
         leaf.verdicts[first_above16(&leaf.bounds, (number ^ SIGN) as i16).min(BOUNDS)]
     }
 }

@@ -1,10 +1,12 @@
 //! Which of many intervals a number lies in, and what is said of it there.
 //!
 //! The numbers between the first and the last bound are cut in slots of equal width, as many as make
-//! for a few bounds in each. A slot has the answer at once if no bound is in it, or leads to a tree
-//! whose nodes hold bounds and answers together: a cache line for IPv4, two for IPv6. So a search
-//! usually reads a slot and a node; where bounds crowd in one slot, whatever their number, it is one
-//! node more for each factor of eight (seven): the depth is known when the tables are built.
+//! for a few bounds in each. A slot has the answer at once if no bound is in it, or leads to a node that
+//! holds bounds and answers together: a cache line for IPv4, two for IPv6. So a search usually reads a
+//! slot and a node. Where bounds crowd in one slot, as those of a data centre's own addresses among
+//! prefixes of the world, the slot leads to a table of slots of its own, if that leaves a node's worth of
+//! bounds in each, or else to a tree of nodes: one node more for each factor of eight (seven). How many
+//! steps a search takes at most is known when the tables are built.
 
 use super::lanes::first_above32;
 
@@ -35,11 +37,29 @@ pub(super) trait Node<K>: Clone + std::fmt::Debug {
     fn find(&self, sought: K) -> Answer;
 }
 
-/// What a slot or node says: a value below 2^31, or the number of the node to ask.
+/// What a slot or node says: a value below 2^30, or the number of the node or, a slot only, of the table
+/// to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer(u32);
 
 const NODE: u32 = 1 << 31;
+const TABLE: u32 = 1 << 30;
+
+/// What is to be asked next.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(super) enum Kind {
+    Node = NODE,
+    Table = TABLE,
+}
+
+impl Kind {
+    /// Whether an answer names such.
+    #[inline(always)]
+    pub fn is(self, answer: u32) -> bool {
+        answer & self as u32 != 0
+    }
+}
 
 /// IPv4's nodes, a cache line. The keys' first bit is turned, which makes them signed numbers of the
 /// same order, as the processor compares these in one step. The last key of eight is always greater
@@ -143,79 +163,141 @@ const BOUNDS_IN_SLOT: usize = 2;
 /// The most slots, by their logarithm.
 const SLOT_BITS_MAX: u32 = 16;
 
-/// See the [module's head](self).
+/// See the [module's head](self). The first table is asked first.
 #[derive(Clone, Debug)]
 pub(super) struct Search<K: Number> {
-    /// Where the first slot begins: at the first bound. What is before has the first answer.
+    parts: Parts<K>,
+    /// Pieces of memory on the longest way.
+    steps: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Parts<K: Number> {
+    tables: Vec<Table<K>>,
+    slots: Vec<Answer>,
+    nodes: Vec<K::Node>,
+}
+
+/// Slots of equal width.
+#[derive(Clone, Copy, Debug)]
+struct Table<K> {
+    /// Where the first slot begins: at the first bound.
     first: K,
+    /// What is said of what is before.
+    before: Answer,
     /// A slot is as wide as 2 to this power.
     shift: u32,
-    before: u32,
-    /// The last one is for all that is behind.
-    slots: Box<[Answer]>,
-    nodes: Box<[K::Node]>,
-    /// Nodes on the longest way.
-    depth: usize,
+    /// Where its slots are among all.
+    start: u32,
+    /// How many there are behind the first. The last one is for all that is behind, too.
+    last: u32,
 }
 
 /// See [`Search::view`].
 pub(super) struct SearchView<'a, K: Number> {
-    first: K,
-    shift: u32,
-    before: u32,
-    behind: Answer,
+    top: Table<K>,
+    tables: &'a [Table<K>],
     slots: &'a [Answer],
     nodes: &'a [K::Node],
+}
+
+impl<K: Number> Table<K> {
+    /// For these bounds, which are above 0 and ascend. Its place and what is before are not known yet.
+    fn layout(bounds: &[K]) -> Self {
+        let (before, start) = (Answer(0), 0);
+        let (Some(first), Some(last)) = (bounds.first(), bounds.last()) else {
+            return Self { first: K::ZERO, before, shift: 0, start, last: 0 };
+        };
+        let wanted = bounds.len().div_ceil(BOUNDS_IN_SLOT).next_power_of_two().ilog2();
+        let wanted = wanted.min(SLOT_BITS_MAX);
+        let shift = last.bits_above(*first).saturating_sub(wanted).min(K::BITS - 1);
+        Self { first: *first, before, shift, start, last: last.slot(*first, shift) as u32 }
+    }
+
+    /// How many of the bounds are in front of the end of each slot.
+    fn ends<'b>(&self, bounds: &'b [K]) -> impl Iterator<Item = usize> + use<'b, K> {
+        let Self { first, shift, last, .. } = *self;
+        (0..=last).map(move |slot| {
+            match K::slot_start(first, shift, slot as usize + 1).filter(|_| slot < last) {
+                Some(end) => bounds.partition_point(|bound| *bound < end),
+                None => bounds.len(),
+            }
+        })
+    }
+
+    /// What the slot says that a number is in.
+    #[inline(always)]
+    fn ask(&self, sought: K, slots: &[Answer]) -> Answer {
+        let slot = sought.max(self.first).slot(self.first, self.shift).min(self.last as usize);
+        let answer = slots[self.start as usize + slot];
+        if sought < self.first { self.before } else { answer }
+    }
 }
 
 impl<K: Number> SearchView<'_, K> {
     /// What is said of a number.
     #[inline(always)]
     pub fn find(&self, sought: K) -> u32 {
-        if sought < self.first {
-            return self.before;
+        let mut place = self.begin(sought);
+        while Kind::Table.is(place) {
+            place = self.ask_table(place, sought);
         }
-        let slot = sought.slot(self.first, self.shift);
-        let mut answer = self.slots.get(slot).copied().unwrap_or(self.behind);
-        while answer.0 & NODE != 0 {
-            answer = self.nodes[(answer.0 & !NODE) as usize].find(sought);
+        while Kind::Node.is(place) {
+            place = self.ask_node(place, sought);
         }
-        answer.0
+        place
+    }
+}
+
+/// A search in steps, for who has many under way: [`begin`](Self::begin), then tables as long as one is
+/// to be asked, then nodes as long as one is.
+impl<K: Number> SearchView<'_, K> {
+    /// What the first table says of a number.
+    #[inline(always)]
+    pub fn begin(&self, sought: K) -> u32 {
+        self.top.ask(sought, self.slots).0
+    }
+
+    /// What the table that `place` names says of a number.
+    #[inline(always)]
+    pub fn ask_table(&self, place: u32, sought: K) -> u32 {
+        self.tables[(place & !TABLE) as usize].ask(sought, self.slots).0
+    }
+
+    /// What the node that `place` names says of a number.
+    #[inline(always)]
+    pub fn ask_node(&self, place: u32, sought: K) -> u32 {
+        self.nodes[(place & !NODE) as usize].find(sought).0
+    }
+
+    /// What the table that `place` names says of a number, or the same again, if it names none. There
+    /// must be a table.
+    #[inline(always)]
+    pub fn step_by_table(&self, place: u32, sought: K) -> u32 {
+        let names = Kind::Table.is(place);
+        let answer = self.ask_table(if names { place } else { TABLE }, sought);
+        if names { answer } else { place }
+    }
+
+    /// The same for a node.
+    #[inline(always)]
+    pub fn step_by_node(&self, place: u32, sought: K) -> u32 {
+        let names = Kind::Node.is(place);
+        let answer = self.ask_node(if names { place } else { NODE }, sought);
+        if names { answer } else { place }
     }
 }
 
 impl<K: Number> Search<K> {
     /// Of the intervals that begin at 0 and at each of `bounds`, which are above 0 and ascend. There
-    /// is one value more than bounds, each below 2^31.
+    /// is one value more than bounds, each below 2^30.
     pub fn new(bounds: &[K], values: &[u32]) -> Self {
         debug_assert!(bounds.is_sorted_by(|a, b| a < b), "bounds ascend");
         debug_assert_eq!(bounds.len() + 1, values.len());
-        let before = values[0];
-        let (Some(first), Some(last)) = (bounds.first(), bounds.last()) else {
-            let slots = Box::new([Answer(before)]);
-            let nodes = Box::default();
-            return Self { first: K::ZERO, shift: 0, before, slots, nodes, depth: 0 };
-        };
-        let wanted = bounds.len().div_ceil(BOUNDS_IN_SLOT).next_power_of_two().ilog2();
-        let wanted = wanted.min(SLOT_BITS_MAX);
-        let shift = last.bits_above(*first).saturating_sub(wanted).min(K::BITS - 1);
-        let count = last.slot(*first, shift) + 1;
-        let mut nodes = Vec::new();
-        let mut depth = 0;
-        let mut from = 0;
-        let mut slots = Vec::with_capacity(count);
-        for slot in 0..count {
-            let end = K::slot_start(*first, shift, slot + 1).filter(|_| slot + 1 < count);
-            let until = match end {
-                Some(end) => bounds.partition_point(|bound| *bound < end),
-                None => bounds.len(),
-            };
-            let (answer, way) = tree(&bounds[from..until], &values[from..=until], &mut nodes);
-            slots.push(answer);
-            depth = depth.max(way);
-            from = until;
-        }
-        Self { first: *first, shift, before, slots: slots.into(), nodes: nodes.into(), depth }
+        let mut parts = Parts { tables: Vec::new(), slots: Vec::new(), nodes: Vec::new() };
+        let (_, steps) = parts.table(Table::layout(bounds), bounds, values);
+        // The first table is at hand, its slot is not.
+        Self { parts, steps: steps - 1 }
     }
 
     /// What is said of a number.
@@ -227,19 +309,50 @@ impl<K: Number> Search<K> {
     /// The tables, with all their places at hand.
     #[inline(always)]
     pub fn view(&self) -> SearchView<'_, K> {
-        let Self { first, shift, before, .. } = *self;
-        let behind = *self.slots.last().expect("there is a slot at least");
-        SearchView { first, shift, before, behind, slots: &self.slots, nodes: &self.nodes }
+        let Parts { tables, slots, nodes } = &self.parts;
+        SearchView { top: tables[0], tables, slots, nodes }
     }
 
     /// Pieces of memory that a search looks at, at most.
     pub fn steps(&self) -> usize {
-        1 + self.depth
+        self.steps
     }
 
     /// Memory, in bytes.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.nodes) + size_of_val(&*self.slots)
+        let Parts { tables, slots, nodes } = &self.parts;
+        size_of_val(&**tables) + size_of_val(&**slots) + size_of_val(&**nodes)
+    }
+}
+
+impl<K: Number> Parts<K> {
+    /// Adds a table of this layout. Returns it, and how many pieces of memory the way to the answers has.
+    fn table(&mut self, layout: Table<K>, bounds: &[K], values: &[u32]) -> (Answer, usize) {
+        let (number, start) = (self.tables.len(), self.slots.len());
+        self.tables.push(Table { before: Answer(values[0]), start: start as u32, ..layout });
+        self.slots.resize(start + layout.last as usize + 1, Answer(0));
+        let (mut from, mut steps) = (0, 0);
+        for (slot, until) in layout.ends(bounds).enumerate() {
+            let (answer, way) = self.crowd(&bounds[from..until], &values[from..=until]);
+            self.slots[start + slot] = answer;
+            steps = steps.max(way);
+            from = until;
+        }
+        (Answer(TABLE | number as u32), 2 + steps)
+    }
+
+    /// Adds what is best for the bounds in a slot.
+    fn crowd(&mut self, bounds: &[K], values: &[u32]) -> (Answer, usize) {
+        let keys = K::Node::KEYS;
+        // A table takes as long as two nodes do, one of which follows it.
+        if bounds.len() >= (keys + 1).pow(2) {
+            let layout = Table::layout(bounds);
+            let starts = std::iter::once(0).chain(layout.ends(bounds));
+            if layout.ends(bounds).zip(starts).all(|(end, start)| end - start <= keys) {
+                return self.table(layout, bounds, values);
+            }
+        }
+        tree(bounds, values, &mut self.nodes)
     }
 }
 
@@ -305,12 +418,16 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_crowd_cost_a_node_for_each_factor_of_eight() {
+    fn bounds_that_crowd_cost_a_step_for_each_factor_of_eight() {
         let spread: Vec<u32> = (1..20_000).map(|at| at * 200_000).collect();
         assert!(agree(&spread, spread.clone()).steps() <= 2);
         // All but one in one slot.
         let crowd: Vec<u32> = (1..20_000).chain([u32::MAX]).collect();
-        assert_eq!(agree(&crowd, crowd.clone()).steps(), 6);
+        assert_eq!(agree(&crowd, crowd.clone()).steps(), 4);
+        // The same again and again, each a 256th of what is around it.
+        let nested = |level: u32| (1..250).map(move |at: u32| at << (8 * level));
+        let nested: Vec<u32> = (0..4).flat_map(nested).collect();
+        assert!(agree(&nested, nested.clone()).steps() <= 8);
         // Each half as far as the one before.
         let halves: Vec<u128> = (0..128).map(|bit| 1 << bit).collect();
         assert!(agree(&halves, halves.clone()).steps() <= 4);

@@ -177,7 +177,7 @@ fn agree(rules: &[Rule], sets: &BTreeMap<u32, AddressSet>, packets: &[Packet]) -
                 && let Plane::Tcp | Plane::Udp = transport.plane
             {
                 let plain = Look { source, destination, asked: transport.asked() };
-                assert_eq!(acl.plain(direction).permit(&plain), permits, "{plain:?}");
+                assert_eq!(acl.plain(direction).judge(&plain).permits(), permits, "{plain:?}");
             }
             let entry = acl.entry(direction, verdict);
             if let Some((index, answer)) = by {
@@ -193,7 +193,35 @@ fn agree(rules: &[Rule], sets: &BTreeMap<u32, AddressSet>, packets: &[Packet]) -
             }
         }
     }
+    for burst in packets.chunks(vhost::BURST_MAX) {
+        agree_on_a_burst(&acl, burst);
+    }
     acl
+}
+
+/// Holds what is said of packets side by side against what is said of each alone.
+fn agree_on_a_burst(acl: &Acl, packets: &[Packet]) {
+    let mut looks = [Look::NOT_PLAIN; vhost::BURST_MAX];
+    for (look, packet) in looks.iter_mut().zip(packets) {
+        if let Packet::V4(Ip { source, destination, transport }) = *packet
+            && matches!(transport.plane, Plane::Tcp | Plane::Udp)
+        {
+            *look = Look { source, destination, asked: transport.asked() };
+        }
+    }
+    let plain = (0..).zip(&looks).filter(|(_, look)| look.is_plain());
+    let plain = plain.fold(0u64, |plain, (index, _)| plain | 1 << index);
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let tables = acl.plain(direction);
+        // All of them, and every other one.
+        for wanted in [plain, plain & 0x5555_5555_5555_5555] {
+            let permitted = tables.permit_each(&looks, wanted);
+            for (index, packet) in packets.iter().enumerate() {
+                let expected = wanted >> index & 1 == 1 && acl.judge(direction, packet).permits();
+                assert_eq!(permitted >> index & 1 == 1, expected, "{direction:?} {packet:?}");
+            }
+        }
+    }
 }
 
 proptest! {

@@ -84,6 +84,12 @@ impl Looks {
         &self.looks[usize::from(index) % BURST_MAX]
     }
 
+    /// All of them, also those from earlier bursts, behind the present one's.
+    #[inline(always)]
+    pub fn all(&self) -> &[Look; BURST_MAX] {
+        &self.looks
+    }
+
     /// Whether all frames are plain.
     #[inline(always)]
     pub fn are_plain(&self) -> bool {

@@ -70,10 +70,10 @@ impl Policy {
         mut deny: impl FnMut(usize, DropReason),
     ) -> Left {
         let (guard, rules) = (self.guard.plain(), self.acl.plain(Direction::Egress));
-        let plain = match rules.is_open() {
-            true => leave_open(&guard, frames, looks),
-            false => leave_plain(&guard, &rules, frames, looks),
-        };
+        let mut plain = read_own(&guard, frames, looks);
+        if !rules.is_open() {
+            plain = rules.permit_each(looks.all(), plain);
+        }
         let mut passed = plain;
         let mut rest = !plain & (u64::MAX >> (u64::BITS as usize - frames.len()));
         while rest != 0 {
@@ -142,8 +142,8 @@ impl Policy {
     ) -> usize {
         let mut kept = 0;
         for at in 0..staged.len() {
-            if passed >> at & 1 == 0 {
-                let index = usize::from(staged[at].index);
+            let index = usize::from(staged[at].index);
+            if passed >> index & 1 == 0 {
                 let judged = match looks.of(staged[at].index) {
                     look if !look.is_plain() => self.enter_frame(frames.frame(index).head()),
                     look if answers_dhcp(&look.asked) => Ok(()),
@@ -182,32 +182,16 @@ impl Left {
 
 /// Looks at the frames. Returns which are plain and a port's own, a bit for each.
 #[inline(never)]
-fn leave_open(guard: &PlainGuard<'_>, frames: Frames<'_>, looks: &mut Looks) -> u64 {
+fn read_own(guard: &PlainGuard<'_>, frames: Frames<'_>, looks: &mut Looks) -> u64 {
     looks.read(frames, |head, look| guard.is_own(head, look))
 }
 
-/// Looks at the frames. Returns which are plain, a port's own, and permitted by `rules`.
-#[inline(never)]
-fn leave_plain(
-    guard: &PlainGuard<'_>,
-    rules: &Plain<'_>,
-    frames: Frames<'_>,
-    looks: &mut Looks,
-) -> u64 {
-    looks.read(frames, |head, look| guard.is_own(head, look) && rules.permit(look))
-}
-
-/// Which of the staged frames, a bit for each by their place, are plain and permitted by `rules`.
+/// Which of the staged frames, a bit for each by its index in the burst, are plain and permitted by
+/// `rules`.
 #[inline(never)]
 fn enter_plain(rules: &Plain<'_>, looks: &Looks, staged: &[Staged]) -> u64 {
-    let mut passed = 0;
-    for (at, staged) in staged.iter().enumerate() {
-        let look = looks.of(staged.index);
-        if look.is_plain() {
-            passed |= u64::from(rules.permit(look)) << at;
-        }
-    }
-    passed
+    let plain = staged.iter().filter(|staged| looks.of(staged.index).is_plain());
+    rules.permit_each(looks.all(), plain.fold(0, |plain, staged| plain | 1 << staged.index))
 }
 
 /// Whether a port may send what no rule permits. The guard has passed it.
