@@ -6,6 +6,7 @@
 //! ports may be kept to some cores by configuration.
 
 mod load;
+mod member;
 mod pause;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::{Eal, EalError};
 use dataplane::fdb::Fdb;
 use dataplane::idle::{IdlePolicy, Orders};
-use dataplane::mailbox::{Mail, Postman, Returned, mailbox};
+use dataplane::mailbox::{Mail, mailbox};
 use dataplane::port::Rxq;
 use dataplane::publish::Publisher;
 use dataplane::snapshot::{Plan, PortId};
@@ -30,15 +31,13 @@ use nix::unistd::Pid;
 use crate::balance;
 use crate::notify::Heart;
 pub(crate) use load::Load;
+use member::{Member, Slow};
 
 /// How often the control thread looks whether workers have done what it asked.
 const PATIENCE: Duration = Duration::from_micros(200);
 
 /// How long the control thread looks for an answer without a pause.
 const PROMPT: Duration = Duration::from_micros(500);
-
-/// How long workers may take before the log says so.
-const SLOW: Duration = Duration::from_secs(1);
 
 /// The workers. See the [module's head](self).
 pub(crate) struct Crew {
@@ -60,19 +59,6 @@ pub(crate) struct Crew {
 
 /// Ports that only the workers on some cores may poll.
 pub(crate) type Pins = BTreeMap<PortId, Vec<u32>>;
-
-/// One worker, as the control thread sees it.
-struct Member {
-    /// Its number, which it keeps; its place in the crew may change.
-    number: usize,
-    core: u32,
-    orders: Arc<Orders>,
-    postman: Postman,
-    counters: Arc<WorkerCounters>,
-    thread: JoinHandle<()>,
-    /// The receive queues that it was given.
-    queues: Vec<Assigned>,
-}
 
 /// A receive queue that a worker has.
 pub(crate) struct Assigned {
@@ -398,79 +384,6 @@ impl Crew {
     pub(crate) fn stop(self) {
         self.members.iter().for_each(|member| member.orders.stop());
         self.members.into_iter().for_each(Member::stop);
-    }
-}
-
-impl Member {
-    /// Ends it, and waits for that: it takes one iteration, or one sleep.
-    fn stop(self) {
-        self.orders.stop();
-        self.thread.thread().unpark();
-        if self.thread.join().is_err() {
-            tracing::error!(core = self.core, "the worker had panicked");
-        }
-    }
-
-    /// Sends a letter; waits while the box is full.
-    async fn send(&self, mail: Mail) {
-        let mut mail = mail;
-        while let Err(back) = self.postman.send(mail) {
-            mail = back;
-            tokio::time::sleep(PATIENCE).await;
-        }
-    }
-
-    /// Has it use DPDK.
-    async fn register(&self, eal: Eal) -> Result<(), EalError> {
-        self.send(Mail::Register(eal)).await;
-        let mut slow = Slow::new("register with DPDK");
-        loop {
-            if let Some(Returned::Registered(outcome)) = self.postman.collect() {
-                return outcome;
-            }
-            slow.wait(|| format!("worker on core {}", self.core)).await;
-        }
-    }
-
-    /// Takes a port's receive queues back, or one of them.
-    async fn take_back(&self, port: PortId, queue: Option<u16>) -> Vec<Rxq> {
-        self.send(Mail::Detach { port, queue }).await;
-        let mut back = Vec::new();
-        let mut slow = Slow::new("give back a queue");
-        // A worker needs microseconds, and a sleep here takes a thousand: a queue that goes to
-        // another worker fills up meanwhile.
-        let prompt = Instant::now() + PROMPT;
-        loop {
-            match self.postman.collect() {
-                Some(Returned::Detached(done)) if done == port => return back,
-                Some(Returned::Queue(rxq)) => back.push(rxq),
-                Some(Returned::Detached(_) | Returned::Registered(_)) => {}
-                None if Instant::now() < prompt => std::thread::yield_now(),
-                None => slow.wait(|| format!("worker on core {}", self.core)).await,
-            }
-        }
-    }
-}
-
-/// Says so in the log when workers are slow, and waits meanwhile.
-struct Slow {
-    what: &'static str,
-    since: tokio::time::Instant,
-    warned: bool,
-}
-
-impl Slow {
-    fn new(what: &'static str) -> Self {
-        Self { what, since: tokio::time::Instant::now(), warned: false }
-    }
-
-    async fn wait(&mut self, who: impl FnOnce() -> String) {
-        if !self.warned && self.since.elapsed() > SLOW {
-            self.warned = true;
-            let (who, what) = (who(), self.what);
-            tracing::warn!(who, "a worker takes over a second to {what}; is its core shared?");
-        }
-        tokio::time::sleep(PATIENCE).await;
     }
 }
 

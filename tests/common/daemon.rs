@@ -95,8 +95,21 @@ impl Daemon {
     /// Starts it, and waits until it answers commands.
     #[track_caller]
     pub fn start(&mut self) {
+        self.launch();
+        self.wait_for_answers();
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub fn launch(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let mut process = Process::start(&mut self.place.run());
+        self.process = Some(Process::start(&mut self.place.run()));
+    }
+
+    /// Waits until it answers commands.
+    #[track_caller]
+    pub fn wait_for_answers(&mut self) {
+        let mut process = self.process.take().expect("it was launched");
         eventually("the switch answers", SOON, || {
             if let Some(status) = process.status() {
                 panic!("the switch ended with status {status}:\n{}", process.text());

@@ -1,12 +1,13 @@
 //! The switch ends, in order or not, and the next one goes on: guests stay up, frames are numbered.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::common::daemon::{Daemon, SOON, guest_port, port_key, uuid};
-use crate::common::process::eventually;
+use crate::common::process::{self, eventually};
 use crate::pair::{A, B, Pair, address, end_under_traffic, frame, number, two_guests};
 
 #[test]
@@ -34,6 +35,52 @@ fn a_killed_switch_repeats_no_frame_and_loses_no_descriptor() {
         assert!(now - lost <= 64, "{} frames were lost", now - lost);
         lost = now;
     }
+    switch.stop();
+}
+
+/// Stands before DPDK's start, which goes on when the file `gate` is there.
+const GATE: &str = include_str!("gate.c");
+
+#[test]
+fn guests_do_not_wait_for_dpdk() {
+    let builder = Daemon::builder();
+    let at = |name: &str| builder.folder().join(name);
+    let (source, library) = (at("gate.c"), at("gate.so"));
+    let [entered, gate, left] = ["entered", "gate", "left"].map(at);
+    fs::write(&source, GATE).expect("the folder is ours");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    compile.arg(format!("-DFOLDER=\"{}\"", builder.folder().display()));
+    process::run(&mut compile, SOON).success();
+    fs::write(&gate, "").expect("the folder is ours");
+    let preload = format!("LD_PRELOAD={}", library.display());
+    let mut switch = builder.under(&["env", &preload]).start();
+    switch.local_network("n");
+    for (name, mac) in [("a", A), ("b", B)] {
+        switch.guest_port(name, "n", &address(mac));
+    }
+    let device = json!({"network": uuid("n"), "kind": "ethdev", "device": "net_ring0"});
+    switch.put(&port_key("c"), &device);
+    let mut pair = Pair::start(&switch);
+    switch.wait_ready("c");
+
+    end_under_traffic(&mut switch, &mut pair, Daemon::stop);
+    for file in [&entered, &gate, &left] {
+        fs::remove_file(file).expect("DPDK went through the gate");
+    }
+    switch.launch();
+    eventually("DPDK is starting", SOON, || entered.exists());
+    assert_eq!(pair.settle(), 0, "frames were lost");
+    assert!(!left.exists(), "DPDK did not wait, so nothing was shown");
+    assert_eq!(switch.state("c"), None, "nothing is said of a device while DPDK starts");
+
+    fs::write(&gate, "").expect("the folder is ours");
+    switch.wait_for_answers();
+    assert!(left.exists());
+    for port in ["a", "b", "c"] {
+        switch.wait_ready(port);
+    }
+    assert_eq!(pair.check(), 0, "frames were lost");
     switch.stop();
 }
 

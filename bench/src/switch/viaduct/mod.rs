@@ -10,20 +10,23 @@ mod swap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use self::swap::Swapper;
 use super::process::Process;
 use super::{Bed, Switch};
 use crate::front_end::FrontEnd;
-use crate::machine::Description;
+use crate::machine::{self, Description};
 use crate::scenario::{Guests, Scenario};
 
 /// The host's name in keys.
 const HOST: &str = "bench";
 /// What the name of one ends in whose rules are replaced while it has its turn.
 pub const SWAPPING: &str = "-swap";
+/// How long it may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory for DPDK, in MiB.
 const MEMORY_MIB: u64 = 128;
 
@@ -50,6 +53,30 @@ impl Viaduct {
     }
 }
 
+impl Viaduct {
+    /// Waits until it answers commands: its guests are served before DPDK, on the same core, has
+    /// started.
+    fn await_answer(&mut self, bed: &Bed<'_>) -> Result<()> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            let mut show = Command::new(&self.program);
+            show.args(["show", "--json", "--socket"]).arg(control(bed));
+            let answer = show.output().context("asking whether the switch is ready")?;
+            if answer.status.success() {
+                return Ok(());
+            }
+            machine::check_interrupt()?;
+            self.check()?;
+            ensure!(
+                Instant::now() < deadline,
+                "no answer: {}",
+                String::from_utf8_lossy(&answer.stderr)
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Switch for Viaduct {
     fn name(&self) -> &str {
         &self.name
@@ -67,13 +94,13 @@ impl Switch for Viaduct {
         let listeners = bed.listen()?;
         let mut command = Command::new(&self.program);
         command.args(["run", "--config"]).arg(&file);
-        let process = Process::start(self.name(), command, bed.directory, bed.cores)?;
-        let process = self.process.insert(process);
-        match bed.accept(&listeners, guests) {
+        self.process = Some(Process::start(self.name(), command, bed.directory, bed.cores)?);
+        let sessions = bed.accept(&listeners, guests);
+        match sessions.and_then(|sessions| self.await_answer(bed).map(|()| sessions)) {
             Ok(sessions) => Ok(sessions),
             Err(error) => {
-                process.check()?;
-                Err(error.context(process.log_end()))
+                self.check()?;
+                Err(error.context(self.log_end()))
             }
         }
     }
@@ -105,9 +132,14 @@ impl Switch for Viaduct {
     }
 }
 
+/// The socket for commands.
+fn control(bed: &Bed<'_>) -> PathBuf {
+    bed.directory.join("control.sock")
+}
+
 /// The daemon's configuration.
 fn configuration(bed: &Bed<'_>, huge_pages: bool) -> Result<String> {
-    let (store, control) = (bed.directory.join("store"), bed.directory.join("control.sock"));
+    let (store, control) = (bed.directory.join("store"), control(bed));
     let Scenario { addresses, ports, uplinks, .. } = bed.scenario;
     let mut physnets = String::new();
     for guest in 0..if *uplinks { bed.ports } else { 0 } {
