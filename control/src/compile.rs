@@ -17,7 +17,7 @@ pub(crate) struct Attached {
     pub(crate) domains: BTreeMap<NetworkUuid, DomainId>,
     /// The ports whose queues exist.
     pub(crate) ports: BTreeMap<PortUuid, PortId>,
-    /// The physnets whose device is open.
+    /// The physnets whose device is open, or is to be opened as soon as DPDK runs.
     pub(crate) uplinks: BTreeMap<PhysnetName, PortId>,
     /// The ports that pass nothing, since VFs beside the switch would not reach them.
     pub(crate) shut: BTreeSet<PortUuid>,

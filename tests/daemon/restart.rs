@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::daemon::{Daemon, SOON, guest_port, port_key, uuid};
+use crate::common::daemon::{Daemon, SOON, guest_port, network_key, port_key, uuid};
 use crate::common::process::{self, eventually};
 use crate::pair::{A, B, Pair, address, end_under_traffic, frame, number, two_guests};
 
@@ -54,12 +54,13 @@ fn guests_do_not_wait_for_dpdk() {
     process::run(&mut compile, SOON).success();
     fs::write(&gate, "").expect("the folder is ours");
     let preload = format!("LD_PRELOAD={}", library.display());
-    let mut switch = builder.under(&["env", &preload]).start();
-    switch.local_network("n");
+    let mut switch = builder.physnet("w", "net_ring0").under(&["env", &preload]).start();
+    let network = json!({"name": "n", "type": "flat", "physnet": "w"});
+    switch.put(&network_key("n"), &network);
     for (name, mac) in [("a", A), ("b", B)] {
         switch.guest_port(name, "n", &address(mac));
     }
-    let device = json!({"network": uuid("n"), "kind": "ethdev", "device": "net_ring0"});
+    let device = json!({"network": uuid("n"), "kind": "ethdev", "device": "net_ring1"});
     switch.put(&port_key("c"), &device);
     let mut pair = Pair::start(&switch);
     switch.wait_ready("c");
@@ -73,10 +74,17 @@ fn guests_do_not_wait_for_dpdk() {
     assert_eq!(pair.settle(), 0, "frames were lost");
     assert!(!left.exists(), "DPDK did not wait, so nothing was shown");
     assert_eq!(switch.state("c"), None, "nothing is said of a device while DPDK starts");
+    // To whoever has it: the other guest, and the uplink, which is not open.
+    pair.a.send(0, &frame([0x52, 0x54, 0, 0, 9, 9], A, 7));
+    assert_eq!(pair.b.receive(SOON).map(|frame| number(&frame)), Some(7));
 
     fs::write(&gate, "").expect("the folder is ours");
     switch.wait_for_answers();
     assert!(left.exists());
+    let drops = switch.show("drops");
+    let of_uplink = |one: &&Value| one["port"].to_string().contains("\"w\"");
+    let of_uplink = drops.as_array().expect("a list").iter().find(of_uplink);
+    assert_eq!(of_uplink.expect("a frame found it closed")["reason"], "queue-down", "{drops:#}");
     for port in ["a", "b", "c"] {
         switch.wait_ready(port);
     }

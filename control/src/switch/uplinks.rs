@@ -244,6 +244,11 @@ impl Switch {
             let member = |device| Member { device, state: waiting(), restarts: 0 };
             let members = devices.into_iter().map(member).collect();
             self.uplinks.insert(name.clone(), Uplink { id, members, bond, watched });
+            if self.engine.is_none() {
+                // It will be opened in a moment. What is known to be behind it must not be flooded to
+                // the guests of its networks until then.
+                self.attached.uplinks.insert(name.clone(), id);
+            }
         }
     }
 
@@ -283,6 +288,9 @@ impl Switch {
                             tracing::error!(physnet = %name, "{reason}");
                         }
                         *state = State::Waiting { reason, again: Instant::now() + RETRY };
+                        if uplink.wire().is_none() {
+                            any |= self.attached.uplinks.remove(name).is_some();
+                        }
                     }
                 }
             }
