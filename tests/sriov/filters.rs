@@ -139,8 +139,9 @@ fn a_card_without_room_is_told_and_the_ports_are_refused_or_not() {
     );
     bed.sh("viaduct reload");
     bed.wait_status("t", "ready");
-    let state = bed.wait_status("physnets/zero", "ready");
-    assert_eq!(state["filters"]["promiscuous"], json!(true), "{state}");
+    eventually("the card hears all", SOON, || {
+        bed.wait_status("physnets/zero", "ready")["filters"]["promiscuous"] == json!(true)
+    });
 
     bed.put(&key("t"), &tap("n0"));
     eventually("what is not wanted any more is removed", SOON, || {
