@@ -294,6 +294,7 @@ impl<K: Number> Search<K> {
     pub fn new(bounds: &[K], values: &[u32]) -> Self {
         debug_assert!(bounds.is_sorted_by(|a, b| a < b), "bounds ascend");
         debug_assert_eq!(bounds.len() + 1, values.len());
+        debug_assert!(values.iter().all(|value| *value < TABLE), "values are told from places");
         let mut parts = Parts { tables: Vec::new(), slots: Vec::new(), nodes: Vec::new() };
         let (_, steps) = parts.table(Table::layout(bounds), bounds, values);
         // The first table is at hand, its slot is not.

@@ -51,9 +51,7 @@ impl Viaduct {
     pub fn swapping(self) -> Self {
         Self { name: self.name + SWAPPING, swaps: true, ..self }
     }
-}
 
-impl Viaduct {
     /// Waits until it answers commands: its guests are served before DPDK, on the same core, has
     /// started.
     fn await_answer(&mut self, bed: &Bed<'_>) -> Result<()> {
