@@ -18,17 +18,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 
 use crate::burst::{BURST_MAX, Burst, Frames, Sent, Source, Staged};
-use crate::lock::SpinLock;
+use crate::lock::{SpinGuard, SpinLock};
 use crate::rarp;
 use crate::spread::Spread;
-use crate::vring::{RingCounters, RingPosition, Violation, Vring, count};
+use crate::vring::{RingCounters, RingPosition, Seat, Violation, Vring, count};
 
 /// A guest's network device. See the [module's head](self).
 #[derive(Debug)]
 pub struct Device {
     /// The pairs whose receiveq takes frames, a bit each.
     open: AtomicU64,
-    rings: Box<[CachePadded<Ring>]>,
+    rings: Box<[Arc<CachePadded<Ring>>]>,
     /// Set when `violation` is; spares the control thread's tick the lock.
     violated: AtomicBool,
     violation: SpinLock<Option<RingViolation>>,
@@ -36,9 +36,11 @@ pub struct Device {
     announcement: AtomicU64,
 }
 
+/// Laid out so that a look at a quiet ring stays in one line.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Ring {
-    vring: SpinLock<Option<Vring>>,
+    seat: SpinLock<Seat>,
     counters: RingCounters,
 }
 
@@ -83,7 +85,7 @@ impl Device {
         assert!(pairs_max <= PAIRS_MAX, "a device has at most {PAIRS_MAX} queue pairs");
         Arc::new(Self {
             open: AtomicU64::new(0),
-            rings: (0..2 * usize::from(pairs_max)).map(|_| CachePadded::default()).collect(),
+            rings: (0..2 * usize::from(pairs_max)).map(|_| Arc::default()).collect(),
             violated: AtomicBool::new(false),
             violation: SpinLock::new(None),
             announcement: AtomicU64::new(0),
@@ -101,7 +103,9 @@ impl Device {
     /// If there is no such pair.
     pub fn rxq(self: &Arc<Self>, pair: u16) -> RxQueue {
         assert!(pair < self.pairs_max(), "the device has {} queue pairs", self.pairs_max());
-        RxQueue { device: Arc::clone(self), ring: 2 * usize::from(pair) + 1, held: false }
+        let queue = 2 * usize::from(pair) + 1;
+        let ring = Arc::clone(&self.rings[queue]);
+        RxQueue { lane: Lane { ring, device: Arc::clone(self), queue }, held: false }
     }
 
     /// Sends frames to the guest. If several of its receiveqs take frames, each flow goes to one
@@ -155,10 +159,10 @@ impl Device {
     fn send_to(&self, pair: usize, frames: Frames<'_>, staged: &[Staged]) -> Option<Sent> {
         let queue = 2 * pair;
         let ring = &self.rings[queue];
-        let Some(mut guard) = ring.vring.lock_bounded() else {
+        let Some(mut guard) = ring.seat.lock_bounded() else {
             return Some(Sent { busy: staged.len() as u64, ..Sent::default() });
         };
-        let vring = guard.as_mut().filter(|vring| vring.is_enabled())?;
+        let vring = guard.vring().filter(|vring| vring.is_enabled())?;
         let (sent, outcome) = vring.enqueue(frames, staged, &ring.counters);
         if let Err(violation) = outcome {
             self.report(RingViolation { queue, violation });
@@ -185,7 +189,7 @@ impl Device {
         queue: usize,
         build: impl FnOnce(Option<RingPosition>) -> Result<Option<Vring>, E>,
     ) -> Result<(), E> {
-        let mut guard = self.rings[queue].vring.lock();
+        let mut guard = self.rings[queue].seat.lock();
         let mut old = guard.take();
         let built = build(old.as_mut().map(Vring::stop));
         let (new, outcome) = match built {
@@ -193,7 +197,7 @@ impl Device {
             Err(error) => (None, Err(error)),
         };
         let opens = new.as_ref().is_some_and(Vring::is_enabled);
-        *guard = new;
+        guard.put(new, self.is_asked());
         if queue.is_multiple_of(2) {
             let pair = 1 << (queue / 2);
             // Under the lock: who finds the ring closed also finds this up to date.
@@ -224,8 +228,8 @@ impl Device {
 
     /// Where a ring stands, if it runs. Control thread only.
     pub fn ring_position(&self, queue: usize) -> Option<RingPosition> {
-        let guard = self.rings.get(queue)?.vring.lock();
-        guard.as_ref().map(Vring::position)
+        let mut guard = self.rings.get(queue)?.seat.lock();
+        guard.vring().map(|vring| vring.position())
     }
 
     /// Takes what a worker found wrong with the guest's rings. Its session is to be ended.
@@ -236,11 +240,21 @@ impl Device {
         self.violation.lock().take()
     }
 
-    /// Has the next burst from this guest begin with a RARP request of `mac`.
+    /// Has the next burst from this guest begin with a RARP request of `mac`. Control thread only.
     pub fn announce(&self, mac: [u8; 6]) {
         let [a, b, c, d, e, f] = mac;
         let address = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         self.announcement.store(ANNOUNCE | address, Ordering::Release);
+        // Whoever has a ring's lock later sees it, so each ring is asked, by us or by them.
+        for ring in self.rings.iter().skip(1).step_by(2) {
+            ring.seat.lock().settle(true);
+        }
+    }
+
+    /// Whether an address is to be announced.
+    #[inline(always)]
+    fn is_asked(&self) -> bool {
+        self.announcement.load(Ordering::Relaxed) != 0
     }
 
     /// Counts of one ring; zeros for one that does not exist.
@@ -282,27 +296,51 @@ impl Device {
 /// The receive side of one queue pair; belongs to one worker.
 #[derive(Debug)]
 pub struct RxQueue {
-    device: Arc<Device>,
-    ring: usize,
+    lane: Lane,
     /// Whether `fill` kept the ring's lock for `release`.
     held: bool,
+}
+
+/// A ring of a device, which is reached without going through the device.
+#[derive(Debug)]
+struct Lane {
+    ring: Arc<CachePadded<Ring>>,
+    device: Arc<Device>,
+    queue: usize,
 }
 
 impl RxQueue {
     /// The device that it receives from.
     pub fn device(&self) -> &Arc<Device> {
-        &self.device
+        &self.lane.device
+    }
+}
+
+impl Lane {
+    /// Takes a burst from the ring, in which something may wait. If there is one, the lock is kept,
+    /// since the frames lie in the ring's memory. Not inlined, so that a look at a quiet ring saves
+    /// no registers.
+    #[inline(never)]
+    fn take(&self, mut seat: SpinGuard<'_, Seat>, burst: &mut Burst, held: &mut bool) {
+        if let Some(vring) = seat.vring() {
+            self.fill_from(vring, burst);
+        }
+        seat.settle(self.device.is_asked());
+        if !burst.is_empty() {
+            std::mem::forget(seat);
+            *held = true;
+        }
     }
 
-    /// Fills a burst from this queue's ring, in which something may wait.
+    /// Not inlined, so that its variables stay in registers.
     #[inline(never)]
     fn fill_from(&self, vring: &mut Vring, burst: &mut Burst) {
-        let Self { device, ring, .. } = self;
-        let outcome = vring.dequeue(burst, &device.rings[*ring].counters);
+        let Self { device, queue, ring } = self;
+        let outcome = vring.dequeue(burst, &ring.counters);
         if let Err(violation) = outcome {
-            device.report(RingViolation { queue: *ring, violation });
+            device.report(RingViolation { queue: *queue, violation });
         }
-        if device.announcement.load(Ordering::Relaxed) != 0 {
+        if device.is_asked() {
             device.put_announcement(burst);
         }
     }
@@ -311,21 +349,15 @@ impl RxQueue {
 impl Source for RxQueue {
     #[inline]
     fn fill(&mut self, burst: &mut Burst) {
-        let ring = &self.device.rings[self.ring];
-        debug_assert!(!self.held, "the last burst was released");
-        let Some(mut guard) = ring.vring.try_lock() else { return };
-        let Some(vring) = guard.as_mut() else { return };
+        let Self { lane, held } = self;
+        debug_assert!(!*held, "the last burst was released");
+        let Some(seat) = lane.ring.seat.try_lock() else { return };
         // A worker looks at all of its rings in turn, and most are empty: these must be cheap, so
         // what is done for them is here, and all else is out of line.
-        if vring.is_quiet() && self.device.announcement.load(Ordering::Relaxed) == 0 {
+        if seat.is_quiet() {
             return;
         }
-        self.fill_from(vring, burst);
-        if !burst.is_empty() {
-            // The frames lie in the ring's memory: keep the lock until `release`.
-            std::mem::forget(guard);
-            self.held = true;
-        }
+        lane.take(seat, burst, held);
     }
 
     #[inline]
@@ -333,19 +365,19 @@ impl Source for RxQueue {
         if !std::mem::take(&mut self.held) {
             return;
         }
-        let ring = &self.device.rings[self.ring];
+        let ring = &self.lane.ring;
         {
             // SAFETY: `held` says that `fill` forgot the guard of this lock and that nothing has
             // unlocked it since. The borrow ends with this block.
-            let vring = unsafe { ring.vring.force_value() };
-            if let Some(vring) = vring {
+            let seat = unsafe { ring.seat.force_value() };
+            if let Some(vring) = seat.vring() {
                 vring.complete(&ring.counters);
             }
         }
         count(&ring.counters.frames, burst.len() as u64);
         count(&ring.counters.bytes, burst.bytes());
         // SAFETY: as above; the ring is not used any more.
-        unsafe { ring.vring.force_unlock() };
+        unsafe { ring.seat.force_unlock() };
     }
 }
 

@@ -1,5 +1,7 @@
 //! Guests with several queues, and bursts: where frames go while queues come and go.
 
+mod looks;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,6 +11,7 @@
 
 use super::Violation;
 use super::chain::{Chain, Descriptor, Head};
+use super::seat::Bell;
 
 /// A layout, with its ring's areas and the place that was reached in them. Who makes one vouches
 /// that the areas stay mapped for as long as it lives.
@@ -33,9 +34,9 @@ pub(super) trait Layout {
     /// than the ring has.
     fn after(&self, place: u16, places: u16) -> u16;
 
-    /// Whether the driver has made nothing available that was not taken: one look, made for each
-    /// ring in each of a worker's iterations.
-    fn is_quiet(&self) -> bool;
+    /// What changes when the driver makes something available, if nothing is now that was not taken.
+    /// It may ring for nothing, if the driver broke the rules.
+    fn bell(&self) -> Bell;
 
     /// How many chains the driver has made available that were not taken; at most the ring's size,
     /// whatever the driver wrote. Not for every burst.

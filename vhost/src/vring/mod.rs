@@ -23,6 +23,7 @@ mod layout;
 mod packed;
 mod resume;
 mod ring;
+mod seat;
 mod slots;
 mod split;
 mod violation;
@@ -31,6 +32,7 @@ mod violation;
 mod tests;
 
 pub use call::{Call, CallError};
+pub(crate) use seat::Seat;
 pub use violation::Violation;
 
 use std::sync::Arc;
@@ -42,6 +44,7 @@ use crate::offload::Offloads;
 use layout::Layout;
 use packed::Packed;
 use ring::Ring;
+use seat::Bell;
 use split::Split;
 
 /// The largest ring (virtio 1.2 §2.7: "The maximum Queue Size value is 32768").
@@ -246,10 +249,10 @@ impl Vring {
         self.position()
     }
 
-    /// Whether the driver has made nothing available since the last look.
+    /// What tells a look that something waits.
     #[inline(always)]
-    pub(crate) fn is_quiet(&self) -> bool {
-        either!(&self.ring, ring => ring.layout.is_quiet())
+    fn bell(&self) -> Bell {
+        either!(&self.ring, ring => ring.bell())
     }
 
     /// Whether it moves frames; a disabled one supplies nothing and discards what it takes, but

@@ -6,6 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::areas::Areas;
 use super::layout::Layout;
 use super::resume::give_back_marked;
+use super::seat::Bell;
 use super::slots::Slots;
 use super::{Call, RingCounters, VringConfig, VringError, count};
 use crate::memory::GuestMemory;
@@ -63,6 +64,12 @@ impl<L: Layout> Ring<L> {
 
     pub(super) fn is_enabled(&self) -> bool {
         self.enabled && !self.broken
+    }
+
+    /// What tells a look that something waits. A broken ring is silent.
+    #[inline(always)]
+    pub(super) fn bell(&self) -> Bell {
+        if self.broken { Bell::SILENT } else { self.layout.bell() }
     }
 
     /// Publishes what was used since the last time and interrupts the driver if it wants that.

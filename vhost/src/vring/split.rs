@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use super::areas::Areas;
 use super::chain::{Chain, Descriptor, Head, WRITE, read};
 use super::layout::Layout;
+use super::seat::Bell;
 use super::{Violation, VringConfig, VringError};
 use crate::burst::BURST_MAX;
 use crate::copy::{prefetch, prefetch_to_write};
@@ -242,8 +243,8 @@ impl Layout for Split {
     }
 
     #[inline(always)]
-    fn is_quiet(&self) -> bool {
-        self.available_index().load(Ordering::Relaxed) == self.next_available
+    fn bell(&self) -> Bell {
+        Bell::new(self.available_index().as_ptr(), u16::MAX, self.next_available)
     }
 
     fn waiting(&self) -> u16 {

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use super::areas::Areas;
 use super::chain::{Chain, Descriptor, Head, NEXT, WRITE, read};
 use super::layout::Layout;
+use super::seat::Bell;
 use super::{Violation, VringConfig, VringError};
 use crate::burst::BURST_MAX;
 use crate::copy::prefetch_to_write;
@@ -236,10 +237,11 @@ impl Layout for Packed {
     }
 
     #[inline(always)]
-    fn is_quiet(&self) -> bool {
+    fn bell(&self) -> Bell {
         let place = self.next as u16;
-        let flags = u16::from_le(self.flags(place).load(Ordering::Relaxed));
-        !is_available(place, flags)
+        // The USED bit needs no look: nothing at the next place is used in this lap.
+        let quiet = if place & WRAP == 0 { AVAIL } else { 0 };
+        Bell::new(self.flags(place).as_ptr(), AVAIL.to_le(), quiet.to_le())
     }
 
     fn waiting(&self) -> u16 {
