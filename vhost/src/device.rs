@@ -351,7 +351,7 @@ impl Source for RxQueue {
     fn fill(&mut self, burst: &mut Burst) {
         let Self { lane, held } = self;
         debug_assert!(!*held, "the last burst was released");
-        let Some(seat) = lane.ring.seat.try_lock() else { return };
+        let Some(seat) = lane.ring.seat.try_lock_own() else { return };
         // A worker looks at all of its rings in turn, and most are empty: these must be cheap, so
         // what is done for them is here, and all else is out of line.
         if seat.is_quiet() {

@@ -343,6 +343,15 @@ impl Burst {
         std::mem::swap(&mut self.frames[self.len], frame);
         frame.count = 0;
         into.len += 1;
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Whether nothing is left in it of frames either: then it needs no clearing, which a worker
+    /// spares itself before each of its many looks at quiet sources.
+    fn is_clear(&self) -> bool {
+        self.is_empty() && self.unsettled == 0 && self.segments.is_empty()
     }
 
     /// Empties it. Whoever filled it has released what its frames lie in before, or never does.
@@ -364,7 +373,10 @@ impl<'a> Received<'a> {
     /// Asks `source` for what is waiting.
     #[inline]
     pub fn take(source: &'a mut dyn Source, burst: &'a mut Burst) -> Self {
-        burst.clear();
+        if !burst.is_empty() {
+            burst.clear();
+        }
+        debug_assert!(burst.is_clear(), "who empties a burst clears it");
         source.fill(burst);
         Self { burst, source }
     }

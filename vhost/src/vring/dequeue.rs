@@ -92,16 +92,25 @@ impl<L: Layout> Ring<L> {
     /// the next burst.
     #[inline(never)]
     fn take_walked(&mut self, burst: &mut Burst) -> Result<bool, Violation> {
+        let mark = burst.mark();
+        let taken = self.walk_frame(burst, mark);
+        if taken != Ok(true) {
+            // What was no frame leaves nothing in the burst.
+            burst.rewind(mark);
+        }
+        taken
+    }
+
+    #[inline(always)]
+    fn walk_frame(&mut self, burst: &mut Burst, mark: usize) -> Result<bool, Violation> {
         let place = self.layout.next();
         let Some(head) = self.layout.scouted(place)? else { return Ok(false) };
-        let mark = burst.mark();
         let free = burst.segments_free();
         let Walked { bytes, pieces, chain } = self.walk(place, head, 0, |host, bytes| {
             // SAFETY: as in `take_available`; `walk` translates each piece.
             burst.append(unsafe { Segment::new(host, bytes) });
         })?;
         if pieces > free {
-            burst.rewind(mark);
             // The chain may fit an empty burst. If not even that, it is no frame.
             return if burst.is_empty() { Err(Violation::ChainBytes { bytes }) } else { Ok(false) };
         }
