@@ -1,16 +1,15 @@
-//! The rules asked about a burst of plain packets, one step for all of them before the next.
+//! The rules asked about a burst of plain packets: first for the classes of all addresses, then for all
+//! ports.
 //!
-//! A look-up is a chain of loads of which each needs the one before, some 60 cycles long. A processor
-//! that is told one chain after the other has two or three of them under way; here it finds those of
-//! all packets side by side. Nothing is skipped for a packet that has no further step or is not asked
-//! about: what is computed for it is thrown away, which costs less than a jump that is foretold wrong.
+//! A look-up is a chain of loads of which each needs the one before. In short loops without jumps but
+//! the loop's own, the processor has those of many packets under way. What is computed for a packet that
+//! is not asked about is thrown away, which costs less than a jump that is foretold wrong.
 
 use vhost::BURST_MAX;
 
-use super::ranges::Verdict;
-use super::search::Kind;
-use super::{Direction, Line, Plain, View};
-use crate::packet::Look;
+use super::{Direction, Plain};
+use crate::acl::search::SearchView;
+use crate::packet::{Look, Plane, TCP_ESTABLISHED};
 
 impl Plain<'_> {
     /// Which of the `wanted` packets the rules permit, a bit for each by its index.
@@ -18,69 +17,49 @@ impl Plain<'_> {
     pub fn permit_each(&self, looks: &[Look; BURST_MAX], wanted: u64) -> u64 {
         let looks = &looks[..BURST_MAX - wanted.leading_zeros() as usize];
         match self.direction {
-            Direction::Ingress => self.tables.permit_each(looks, wanted, |look| look.source),
-            Direction::Egress => self.tables.permit_each(looks, wanted, |look| look.destination),
+            Direction::Ingress => self.permit_with(looks, wanted, |look| look.source),
+            Direction::Egress => self.permit_with(looks, wanted, |look| look.destination),
         }
     }
-}
 
-impl View<'_, u32> {
     #[inline(always)]
-    fn permit_each(&self, looks: &[Look], wanted: u64, remote: impl Fn(&Look) -> u32) -> u64 {
-        let Self { addresses, lines, maps } = self;
-        let (mut places, mut classes, mut numbers) =
-            ([0; BURST_MAX], [0; BURST_MAX], [0; BURST_MAX]);
-        let (places, numbers) = (&mut places[..looks.len()], &mut numbers[..looks.len()]);
-
-        let mut next = 0;
-        for (place, look) in places.iter_mut().zip(looks) {
-            *place = addresses.begin(remote(look));
-            next |= *place;
+    fn permit_with(&self, looks: &[Look], wanted: u64, remote: impl Fn(&Look) -> u32) -> u64 {
+        let (addresses, permits) = (&self.tables.addresses, &self.permits);
+        let mut classes = [0; BURST_MAX];
+        let classes = &mut classes[..looks.len()];
+        let mut answers = 0;
+        for (class, look) in classes.iter_mut().zip(looks) {
+            *class = addresses.begin(remote(look));
+            answers |= *class;
         }
-        while Kind::Table.is(next) {
-            next &= !(Kind::Table as u32);
-            for (place, look) in places.iter_mut().zip(looks) {
-                *place = addresses.step_by_table(*place, remote(look));
-                next |= *place;
-            }
-        }
-        while Kind::Node.is(next) {
-            next = 0;
-            for (place, look) in places.iter_mut().zip(looks) {
-                *place = addresses.step_by_node(*place, remote(look));
-                next |= *place;
-            }
-        }
-        let mut goes_on = false;
-        let of_looks = places.iter_mut().zip(&mut classes).zip(&mut *numbers).zip(looks);
-        for (((place, class), number), look) in of_looks {
-            *class = *place;
-            let Line(roots) = &lines[*class as usize];
-            (*place, *number) = (roots[look.asked.plane as usize].0, look.asked.selector);
-            goes_on |= maps.goes_on(*place);
-        }
-        while goes_on {
-            goes_on = false;
-            for (place, number) in places.iter_mut().zip(&mut *numbers) {
-                (*place, *number) = maps.step(*place, *number);
-                goes_on |= maps.goes_on(*place);
+        if SearchView::<u32>::goes_on(answers) {
+            for (class, look) in classes.iter_mut().zip(looks) {
+                *class = addresses.finish(*class, remote(look));
             }
         }
         let mut permitted = 0;
-        for (index, (place, number)) in places.iter_mut().zip(&*numbers).enumerate() {
-            let verdict = maps.end(*place, *number);
-            *place = verdict.number();
-            permitted |= u64::from(verdict.permits()) << index;
+        for (class, look) in classes.iter().zip(looks).rev() {
+            let permit = permits.permit(*class, look.asked.plane, look.asked.selector);
+            permitted = permitted << 1 | u64::from(permit);
         }
         permitted &= wanted;
         let mut rest = wanted & !permitted;
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            let (line, verdict) = (&lines[classes[index] as usize], Verdict::of(places[index]));
-            let verdict = self.judge_answer(line, verdict, &looks[index].asked);
-            permitted |= u64::from(verdict.permits()) << index;
+            permitted |= u64::from(self.permit_answer(classes[index], &looks[index])) << index;
         }
         permitted
+    }
+
+    /// Whether what is not permitted as such is so as it answers.
+    #[inline(always)]
+    fn permit_answer(&self, class: u32, look: &Look) -> bool {
+        let asked = &look.asked;
+        // All but the first segment of a dialogue have one of these flags; others have none to see.
+        let first = asked.plane == Plane::Tcp && asked.flags & TCP_ESTABLISHED == 0;
+        !first
+            && self.permits.permit_answer(class, asked.plane, asked.source_port)
+            && (!self.denies || self.judge(look).permits())
     }
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::addresses::{Address, Addresses, Class, NoRoom, Span};
 use super::entries::{Entry, entries};
+use super::permits::Permits;
 use super::ranges::{MapBuilder, Maps, Verdict};
 use super::rule::{Direction, Family, Part, Remote, Rule};
 use super::{Acl, Line, Side, Tables};
@@ -112,6 +113,7 @@ impl Compiler {
             let mut builder = MapBuilder::new(budget.bytes / 64);
             let mut lines4 = lines(&mut builder, &v4, &named4, &entries, Family::V4, budget)?;
             let mut lines6 = lines(&mut builder, &v6, &named6, &entries, Family::V6, budget)?;
+            let permits = Permits::new(&builder, &lines4, budget.bytes)?;
             let all = lines4.iter_mut().chain(&mut lines6).flat_map(|line| &mut line.0);
             let maps = builder.finish(all);
             let hits = entries.iter().map(|_| Default::default()).collect();
@@ -119,6 +121,8 @@ impl Compiler {
                 v4: Tables::new(&v4, lines4),
                 v6: Tables::new(&v6, lines6),
                 maps,
+                permits,
+                denies: entries.iter().any(|entry| !entry.rule.permit),
                 entries: entries.into(),
                 hits,
                 unmatched: Default::default(),
@@ -129,8 +133,8 @@ impl Compiler {
         if bytes > budget.bytes {
             return Err(NoRoom);
         }
-        // The search, where IPv6's nodes are two lines; the class's line; two maps.
-        let lines_read = v4.steps().max(2 * v6.steps()) + 1 + 2 * Maps::LINES_READ;
+        // The search; the class's line; two maps.
+        let lines_read = v4.steps().max(v6.steps()) + 1 + 2 * Maps::LINES_READ;
         let rules = ingress.entries.len() + egress.entries.len();
         Ok(Acl { ingress, egress, size: Size { rules, bytes, lines_read } })
     }
@@ -140,6 +144,7 @@ impl Side {
     /// Memory of what is not shared, in bytes.
     fn bytes(&self) -> usize {
         self.maps.bytes()
+            + self.permits.bytes()
             + size_of_val(&*self.v4.lines)
             + size_of_val(&*self.v6.lines)
             + size_of_val(&*self.entries)

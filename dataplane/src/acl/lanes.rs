@@ -5,32 +5,18 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, _mm_cmpgt_epi16, _mm_cmpgt_epi32, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16,
-    _mm_packs_epi32, _mm_set1_epi16, _mm_set1_epi32, _mm_setzero_si128,
+    _mm_cmpgt_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+    _mm_setzero_si128,
 };
 
 /// The place of the first of the ascending `numbers` that is above `sought`; 8 if none is.
 #[inline(always)]
-pub(super) fn first_above16(numbers: &[i16; 8], sought: i16) -> usize {
+pub(super) fn first_above(numbers: &[i16; 8], sought: i16) -> usize {
     // SAFETY: SSE2 is part of every x86-64 processor, and the array has the 16 bytes that are read.
     let bits = unsafe {
         let numbers = _mm_loadu_si128(numbers.as_ptr().cast());
         let above = _mm_cmpgt_epi16(numbers, _mm_set1_epi16(sought));
         _mm_movemask_epi8(_mm_packs_epi16(above, _mm_setzero_si128()))
-    };
-    (bits | 1 << 8).trailing_zeros() as usize
-}
-
-/// As [`first_above16`], of numbers twice as wide.
-#[inline(always)]
-pub(super) fn first_above32(numbers: &[i32; 8], sought: i32) -> usize {
-    // SAFETY: SSE2 is part of every x86-64 processor, and the array has the 32 bytes that are read.
-    let bits = unsafe {
-        let start = numbers.as_ptr().cast::<__m128i>();
-        let sought = _mm_set1_epi32(sought);
-        let low = _mm_cmpgt_epi32(_mm_loadu_si128(start), sought);
-        let high = _mm_cmpgt_epi32(_mm_loadu_si128(start.add(1)), sought);
-        _mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(low, high), _mm_setzero_si128()))
     };
     (bits | 1 << 8).trailing_zeros() as usize
 }
@@ -44,13 +30,7 @@ mod tests {
         let narrow = [i16::MIN, -300, -1, 0, 1, 2, 300, i16::MAX];
         for sought in i16::MIN..=i16::MAX {
             let expected = narrow.partition_point(|number| *number <= sought);
-            assert_eq!(first_above16(&narrow, sought), expected, "{sought}");
-        }
-        let wide = [i32::MIN, -70_000, -1, 0, 1, 65_536, 70_000, i32::MAX];
-        let near = wide.iter().flat_map(|n| [n.saturating_sub(1), *n, n.saturating_add(1)]);
-        for sought in near {
-            let expected = wide.partition_point(|number| *number <= sought);
-            assert_eq!(first_above32(&wide, sought), expected, "{sought}");
+            assert_eq!(first_above(&narrow, sought), expected, "{sought}");
         }
     }
 }

@@ -5,10 +5,12 @@
 //! the old one as part of the published plan, so each frame is judged by one or the other. A look-up
 //! is two steps, whose lengths are known when the rules are loaded:
 //!
-//! 1. the remote address is looked up in a search tree, which yields its class: the same for all
-//!    addresses of which the rules say the same (`addresses`, `search`);
+//! 1. the remote address is looked up among the bounds of all that rules name, which yields its class:
+//!    the same for all addresses of which the rules say the same (`addresses`, `search`);
 //! 2. the class and the protocol name a map from the port, or ICMP type and code, to the [`Verdict`]
-//!    (`ranges`).
+//!    (`ranges`). For whole TCP and UDP over IPv4, which is what most frames are, they also name a map
+//!    from the port to a bit that says whether it is permitted (`permits`): bursts are asked about by
+//!    these (`burst`), and only what is counted at a rule needs the verdict.
 //!
 //! A second map, of source ports, is asked where the first does not permit, for the traffic that
 //! answers what a rule of the other direction permits (RFC 9293: TCP segments with ACK or RST; for
@@ -20,6 +22,8 @@ mod burst;
 mod compile;
 mod entries;
 mod lanes;
+mod node;
+mod permits;
 mod ranges;
 mod rule;
 mod search;
@@ -29,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::packet::{Asked, Ip, Look, Packet, Plane, TCP_ESTABLISHED};
 use addresses::{Address, Addresses};
+use permits::{Permits, PermitsView};
 use ranges::{Maps, MapsView, Root};
 use search::SearchView as AddressesView;
 
@@ -51,9 +56,13 @@ struct Side {
     v4: Tables<u32>,
     v6: Tables<u128>,
     maps: Maps,
+    /// Of IPv4.
+    permits: Permits,
     entries: Box<[Entry]>,
     hits: Box<[AtomicU64]>,
     unmatched: AtomicU64,
+    /// Whether any rule denies.
+    denies: bool,
 }
 
 /// What is compiled of one direction's rules for a version of IP.
@@ -92,7 +101,8 @@ impl Acl {
     #[inline(always)]
     pub fn plain(&self, direction: Direction) -> Plain<'_> {
         let side = self.side(direction);
-        Plain { direction, open: side.v4.open, tables: side.v4.view(&side.maps) }
+        let (tables, permits) = (side.v4.view(&side.maps), side.permits.view());
+        Plain { direction, open: side.v4.open, denies: side.denies, tables, permits }
     }
 
     /// The rule, as compiled, that a verdict speaks of.
@@ -158,7 +168,9 @@ fn remote<A: Copy>(direction: Direction, ip: &Ip<A>) -> A {
 pub struct Plain<'a> {
     direction: Direction,
     open: bool,
+    denies: bool,
     tables: View<'a, u32>,
+    permits: PermitsView<'a>,
 }
 
 impl Plain<'_> {

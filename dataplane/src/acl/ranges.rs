@@ -12,13 +12,13 @@
 use std::collections::HashMap;
 
 use super::addresses::NoRoom;
-use super::lanes::first_above16;
+use super::lanes::first_above;
 
 /// Children of a node.
-const WIDTH: usize = 16;
+pub(super) const WIDTH: usize = 16;
 
 /// Levels of a map.
-const LEVELS: u32 = 4;
+pub(super) const LEVELS: u32 = 4;
 
 /// What rules say of something: an index into the list of rules, and whether it permits.
 ///
@@ -37,15 +37,9 @@ impl Verdict {
         Self(index << 1 | permit as u32)
     }
 
-    /// A verdict as a number, and back.
-    #[inline(always)]
-    pub(super) const fn number(self) -> u32 {
-        self.0
-    }
-
-    #[inline(always)]
-    pub(super) const fn of(number: u32) -> Self {
-        Self(number)
+    /// What is below the last level of a map under construction.
+    pub(super) const fn of(part: Root) -> Self {
+        Self(part.0)
     }
 
     /// Whether frames pass.
@@ -124,43 +118,15 @@ impl MapsView<'_> {
     #[inline(always)]
     pub fn find(&self, root: Root, number: u16) -> Verdict {
         let (mut place, mut number) = (root.0, number);
-        while self.goes_on(place) {
-            (place, number) = self.ask(place, number);
+        while place & INNER != 0 {
+            place = self.inner[(place & NUMBER) as usize].0[usize::from(number >> 12)];
+            number <<= 4;
         }
-        self.end(place, number)
-    }
-}
-
-/// A look-up in steps, for who has many under way.
-impl MapsView<'_> {
-    /// Whether an inner node is to be asked.
-    #[inline(always)]
-    pub fn goes_on(&self, place: u32) -> bool {
-        place & INNER != 0
-    }
-
-    /// What the inner node that `place` names says, and what it leaves of the number.
-    #[inline(always)]
-    pub fn ask(&self, place: u32, number: u16) -> (u32, u16) {
-        (self.inner[(place & NUMBER) as usize].0[usize::from(number >> 12)], number << 4)
-    }
-
-    /// The same, or both again, if the place names no inner node. There must be one.
-    #[inline(always)]
-    pub fn step(&self, place: u32, number: u16) -> (u32, u16) {
-        let names = self.goes_on(place);
-        let below = self.ask(if names { place } else { INNER }, number);
-        if names { below } else { (place, number) }
-    }
-
-    /// What a leaf, or the place itself, says in the end.
-    #[inline(always)]
-    pub fn end(&self, place: u32, number: u16) -> Verdict {
         if place & LEAF == 0 {
             return Verdict(place);
         }
         let leaf = &self.leaves[(place & NUMBER) as usize];
-        leaf.verdicts[first_above16(&leaf.bounds, (number ^ SIGN) as i16).min(BOUNDS)]
+        leaf.verdicts[first_above(&leaf.bounds, (number ^ SIGN) as i16).min(BOUNDS)]
     }
 }
 
@@ -279,6 +245,11 @@ impl MapBuilder {
         let number = self.intern(node)?;
         self.merged.insert(pair, number);
         Ok(number)
+    }
+
+    /// The parts below one of so many levels, the least first: roots, or [`Verdict`]s below the last level.
+    pub fn below(&self, part: Root) -> [Root; WIDTH] {
+        self.nodes[part.0 as usize].0.map(Root)
     }
 
     /// The maps of these roots, to be read; the roots are renamed.

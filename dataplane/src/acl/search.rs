@@ -1,181 +1,41 @@
 //! Which of many intervals a number lies in, and what is said of it there.
 //!
-//! The numbers between the first and the last bound are cut in slots of equal width, as many as make
-//! for a few bounds in each. A slot has the answer at once if no bound is in it, or leads to a node that
-//! holds bounds and answers together: a cache line for IPv4, two for IPv6. So a search usually reads a
-//! slot and a node. Where bounds crowd in one slot, as those of a data centre's own addresses among
-//! prefixes of the world, the slot leads to a table of slots of its own, if that leaves a node's worth of
-//! bounds in each, or else to a tree of nodes: one node more for each factor of eight (seven). How many
-//! steps a search takes at most is known when the tables are built.
+//! Numbers are cut by their highest bits in equal parts. Each part has a [`Table`] of slots of equal width,
+//! from the first to the last bound in that part, and one more slot for all that is outside of these. A
+//! slot is a node, which holds bounds and answers together: half a cache line for IPv4, two lines for IPv6.
+//! So a search usually reads three places, whatever is sought: the part, its table's head, and a node.
+//! Both cuts are chosen for the bounds that there are, such that a node holds all in its slot, if that
+//! takes no more memory than [`BYTES_PER_BOUND`]. Where bounds crowd even so, the node leads to a tree of
+//! nodes: one more for each factor of four (seven). How many steps a search takes at most is known when
+//! the tables are built.
 
-use super::lanes::first_above32;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ops::Range;
 
-/// A number that intervals are made of.
-pub(super) trait Number: Copy + Ord + std::fmt::Debug {
-    /// See [`Node`].
-    type Node: Node<Self>;
-    /// The least.
-    const ZERO: Self;
-    /// How many bits it has.
-    const BITS: u32;
-    /// The difference to a number that is not greater, shifted right and cut to what an index holds:
-    /// greater differences than an index can be are the greatest index.
-    fn slot(self, from: Self, shift: u32) -> usize;
-    /// The least number of a slot above the first one, if there is one so great.
-    fn slot_start(from: Self, shift: u32, slot: usize) -> Option<Self>;
-    /// Bits that the difference to a number that is not greater takes.
-    fn bits_above(self, from: Self) -> u32;
-}
+use super::node::{Answer, NODE, Node, Number};
 
-/// A node: bounds, and what is said between them.
-pub(super) trait Node<K>: Clone + std::fmt::Debug {
-    /// Bounds in a node.
-    const KEYS: usize;
-    /// With these bounds, at most [`KEYS`](Self::KEYS), in ascending order, and one answer more.
-    fn new(keys: &[K], answers: &[Answer]) -> Self;
-    /// The answer for a number.
-    fn find(&self, sought: K) -> Answer;
-}
+/// Memory that nodes may take for each bound, so that few slots have more than a node holds.
+const BYTES_PER_BOUND: usize = 128;
 
-/// What a slot or node says: a value below 2^30, or the number of the node or, a slot only, of the table
-/// to ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer(u32);
+/// Into how many parts numbers may be cut, by the logarithm. With four at least, what is in front of a part's
+/// first slot is never taken for one of its slots: see [`Table::slot`].
+const PARTS: [u32; 8] = [2, 4, 6, 8, 10, 12, 14, 16];
 
-const NODE: u32 = 1 << 31;
-const TABLE: u32 = 1 << 30;
+/// Parts that there may be for each bound.
+const PARTS_PER_BOUND: usize = 16;
 
-/// What is to be asked next.
-#[derive(Clone, Copy, Debug)]
-#[repr(u32)]
-pub(super) enum Kind {
-    Node = NODE,
-    Table = TABLE,
-}
-
-impl Kind {
-    /// Whether an answer names such.
-    #[inline(always)]
-    pub fn is(self, answer: u32) -> bool {
-        answer & self as u32 != 0
-    }
-}
-
-/// IPv4's nodes, a cache line. The keys' first bit is turned, which makes them signed numbers of the
-/// same order, as the processor compares these in one step. The last key of eight is always greater
-/// than what is sought, or the same as the greatest number.
-#[derive(Clone, Debug)]
-#[repr(C, align(64))]
-pub(super) struct Node32 {
-    keys: [i32; 8],
-    answers: [Answer; 8],
-}
-
-/// IPv6's nodes: two cache lines.
-#[derive(Clone, Debug)]
-#[repr(C, align(128))]
-pub(super) struct Node128 {
-    keys: [u128; 6],
-    answers: [Answer; 8],
-}
-
-const SIGN: u32 = 1 << 31;
-
-impl Node<u32> for Node32 {
-    const KEYS: usize = 7;
-
-    fn new(keys: &[u32], answers: &[Answer]) -> Self {
-        let mut node = Self { keys: [i32::MAX; 8], answers: [answers[answers.len() - 1]; 8] };
-        for (place, key) in node.keys.iter_mut().zip(keys) {
-            *place = (key ^ SIGN) as i32;
-        }
-        node.answers[..answers.len()].copy_from_slice(answers);
-        node
-    }
-
-    #[inline(always)]
-    fn find(&self, sought: u32) -> Answer {
-        // Keys that are missing are not above the greatest number only, for which the last answer,
-        // which fills the places behind, is right.
-        self.answers[first_above32(&self.keys, (sought ^ SIGN) as i32).min(7)]
-    }
-}
-
-impl Node<u128> for Node128 {
-    const KEYS: usize = 6;
-
-    fn new(keys: &[u128], answers: &[Answer]) -> Self {
-        let mut node = Self { keys: [u128::MAX; 6], answers: [answers[answers.len() - 1]; 8] };
-        node.keys[..keys.len()].copy_from_slice(keys);
-        node.answers[..answers.len()].copy_from_slice(answers);
-        node
-    }
-
-    #[inline(always)]
-    fn find(&self, sought: u128) -> Answer {
-        let not_above: u32 = self.keys.iter().map(|key| u32::from(*key <= sought)).sum();
-        self.answers[not_above as usize & 7]
-    }
-}
-
-impl Number for u32 {
-    type Node = Node32;
-    const ZERO: Self = 0;
-    const BITS: u32 = Self::BITS;
-
-    #[inline(always)]
-    fn slot(self, from: Self, shift: u32) -> usize {
-        ((self - from) >> shift) as usize
-    }
-
-    fn slot_start(from: Self, shift: u32, slot: usize) -> Option<Self> {
-        let above = u64::try_from(slot).ok()? << shift;
-        from.checked_add(above.try_into().ok()?)
-    }
-
-    fn bits_above(self, from: Self) -> u32 {
-        Self::BITS - (self - from).leading_zeros()
-    }
-}
-
-impl Number for u128 {
-    type Node = Node128;
-    const ZERO: Self = 0;
-    const BITS: u32 = Self::BITS;
-
-    #[inline(always)]
-    fn slot(self, from: Self, shift: u32) -> usize {
-        usize::try_from((self - from) >> shift).unwrap_or(usize::MAX)
-    }
-
-    fn slot_start(from: Self, shift: u32, slot: usize) -> Option<Self> {
-        from.checked_add((slot as u128).checked_mul(1u128.checked_shl(shift)?)?)
-    }
-
-    fn bits_above(self, from: Self) -> u32 {
-        Self::BITS - (self - from).leading_zeros()
-    }
-}
-
-/// Bounds that a slot has on average, at most, while there are slots enough.
-const BOUNDS_IN_SLOT: usize = 2;
-
-/// The most slots, by their logarithm.
-const SLOT_BITS_MAX: u32 = 16;
-
-/// See the [module's head](self). The first table is asked first.
+/// See the [module's head](self).
 #[derive(Clone, Debug)]
 pub(super) struct Search<K: Number> {
-    parts: Parts<K>,
-    /// Pieces of memory on the longest way.
+    /// Shifted right so far, a number tells its part.
+    shift: u32,
+    /// Which table each part has.
+    parts: Box<[u16]>,
+    tables: Box<[Table<K>]>,
+    nodes: Box<[K::Node]>,
+    /// Cache lines on the longest way.
     steps: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Parts<K: Number> {
-    tables: Vec<Table<K>>,
-    slots: Vec<Answer>,
-    nodes: Vec<K::Node>,
 }
 
 /// Slots of equal width.
@@ -183,54 +43,79 @@ struct Parts<K: Number> {
 struct Table<K> {
     /// Where the first slot begins: at the first bound.
     first: K,
-    /// What is said of what is before.
-    before: Answer,
     /// A slot is as wide as 2 to this power.
     shift: u32,
-    /// Where its slots are among all.
+    /// Which of the nodes is the first slot.
     start: u32,
-    /// How many there are behind the first. The last one is for all that is behind, too.
-    last: u32,
+    /// How many slots there are. One more follows, for what is outside of them.
+    slots: u32,
 }
 
 /// See [`Search::view`].
 pub(super) struct SearchView<'a, K: Number> {
-    top: Table<K>,
+    shift: u32,
+    parts: &'a [u16],
     tables: &'a [Table<K>],
-    slots: &'a [Answer],
     nodes: &'a [K::Node],
 }
 
 impl<K: Number> Table<K> {
-    /// For these bounds, which are above 0 and ascend. Its place and what is before are not known yet.
+    /// For these bounds, which ascend. Where it starts is not known yet.
     fn layout(bounds: &[K]) -> Self {
-        let (before, start) = (Answer(0), 0);
         let (Some(first), Some(last)) = (bounds.first(), bounds.last()) else {
-            return Self { first: K::ZERO, before, shift: 0, start, last: 0 };
+            return Self { first: K::ZERO, shift: 0, start: 0, slots: 0 };
         };
-        let wanted = bounds.len().div_ceil(BOUNDS_IN_SLOT).next_power_of_two().ilog2();
-        let wanted = wanted.min(SLOT_BITS_MAX);
-        let shift = last.bits_above(*first).saturating_sub(wanted).min(K::BITS - 1);
-        Self { first: *first, before, shift, start, last: last.slot(*first, shift) as u32 }
-    }
-
-    /// How many of the bounds are in front of the end of each slot.
-    fn ends<'b>(&self, bounds: &'b [K]) -> impl Iterator<Item = usize> + use<'b, K> {
-        let Self { first, shift, last, .. } = *self;
-        (0..=last).map(move |slot| {
-            match K::slot_start(first, shift, slot as usize + 1).filter(|_| slot < last) {
-                Some(end) => bounds.partition_point(|bound| *bound < end),
-                None => bounds.len(),
+        let most = bounds.len() * BYTES_PER_BOUND / size_of::<K::Node>();
+        let layout = |shift| {
+            let slots = last.beyond(*first).index(shift).checked_add(1)?;
+            let slots = u32::try_from(slots).ok().filter(|slots| *slots as usize <= most)?;
+            Some(Self { first: *first, shift, start: 0, slots })
+        };
+        // The fewest of those that crowd the fewest bounds.
+        let mut best = None;
+        for table in (0..K::BITS).rev().map_while(layout) {
+            let crowded = table.crowded(bounds);
+            if best.is_none_or(|(_, least)| crowded < least) {
+                best = Some((table, crowded));
             }
-        })
+            if crowded == 0 {
+                break;
+            }
+        }
+        best.map(|(table, _)| table).expect("one slot is never too many")
     }
 
-    /// What the slot says that a number is in.
+    /// Which of the bounds are within each slot, and not where it begins.
+    fn cuts(&self, bounds: &[K]) -> impl Iterator<Item = Range<usize>> {
+        let edge = |slot| self.first.plus(K::with_index(slot, self.shift)?);
+        (0..self.slots as usize).map(move |slot| within(bounds, edge(slot), edge(slot + 1)))
+    }
+
+    /// How many bounds are in slots that have more of them than a node holds.
+    fn crowded(&self, bounds: &[K]) -> usize {
+        let (mut slot, mut inside, mut crowded) = (0, 0, 0);
+        for bound in bounds {
+            let above = bound.beyond(self.first);
+            if above.index(self.shift) != slot {
+                (slot, inside) = (above.index(self.shift), 0);
+            }
+            inside += usize::from(K::with_index(slot, self.shift) != Some(above));
+            crowded += match inside.cmp(&(K::Node::KEYS + 1)) {
+                Ordering::Less => 0,
+                Ordering::Equal => inside,
+                Ordering::Greater => 1,
+            };
+        }
+        crowded
+    }
+
+    /// The node of a number, which must be in the table's part. A part is a quarter of all numbers at most,
+    /// so its slots are less than half of them, with what the last one juts out; what is in front of the
+    /// first bound is more than half of all numbers away, going round.
     #[inline(always)]
-    fn ask(&self, sought: K, slots: &[Answer]) -> Answer {
-        let slot = sought.max(self.first).slot(self.first, self.shift).min(self.last as usize);
-        let answer = slots[self.start as usize + slot];
-        if sought < self.first { self.before } else { answer }
+    fn slot(&self, sought: K) -> usize {
+        let slot = sought.beyond(self.first).index(self.shift).min(self.slots as usize);
+        self.start as usize + slot
     }
 }
 
@@ -238,67 +123,71 @@ impl<K: Number> SearchView<'_, K> {
     /// What is said of a number.
     #[inline(always)]
     pub fn find(&self, sought: K) -> u32 {
-        let mut place = self.begin(sought);
-        while Kind::Table.is(place) {
-            place = self.ask_table(place, sought);
-        }
-        while Kind::Node.is(place) {
-            place = self.ask_node(place, sought);
-        }
-        place
+        self.finish(self.begin(sought), sought)
     }
-}
 
-/// A search in steps, for who has many under way: [`begin`](Self::begin), then tables as long as one is
-/// to be asked, then nodes as long as one is.
-impl<K: Number> SearchView<'_, K> {
-    /// What the first table says of a number.
+    /// What the first node says of a number, which may be that another one is to be asked. For who has
+    /// many searches under way.
     #[inline(always)]
     pub fn begin(&self, sought: K) -> u32 {
-        self.top.ask(sought, self.slots).0
+        let part = self.parts[sought.index(self.shift)];
+        let table = &self.tables[usize::from(part)];
+        self.nodes[table.slot(sought)].find(sought).0
     }
 
-    /// What the table that `place` names says of a number.
+    /// Whether what nodes have said is that others are to be asked: of one answer, or of the union of
+    /// many.
     #[inline(always)]
-    pub fn ask_table(&self, place: u32, sought: K) -> u32 {
-        self.tables[(place & !TABLE) as usize].ask(sought, self.slots).0
+    pub fn goes_on(answer: u32) -> bool {
+        answer & NODE != 0
     }
 
-    /// What the node that `place` names says of a number.
+    /// What is said of a number after all, when `answer` is what the first node said.
     #[inline(always)]
-    pub fn ask_node(&self, place: u32, sought: K) -> u32 {
-        self.nodes[(place & !NODE) as usize].find(sought).0
-    }
-
-    /// What the table that `place` names says of a number, or the same again, if it names none. There
-    /// must be a table.
-    #[inline(always)]
-    pub fn step_by_table(&self, place: u32, sought: K) -> u32 {
-        let names = Kind::Table.is(place);
-        let answer = self.ask_table(if names { place } else { TABLE }, sought);
-        if names { answer } else { place }
-    }
-
-    /// The same for a node.
-    #[inline(always)]
-    pub fn step_by_node(&self, place: u32, sought: K) -> u32 {
-        let names = Kind::Node.is(place);
-        let answer = self.ask_node(if names { place } else { NODE }, sought);
-        if names { answer } else { place }
+    pub fn finish(&self, mut answer: u32, sought: K) -> u32 {
+        while Self::goes_on(answer) {
+            answer = self.nodes[(answer & !NODE) as usize].find(sought).0;
+        }
+        answer
     }
 }
 
 impl<K: Number> Search<K> {
     /// Of the intervals that begin at 0 and at each of `bounds`, which are above 0 and ascend. There
-    /// is one value more than bounds, each below 2^30.
+    /// is one value more than bounds, each below 2^31.
     pub fn new(bounds: &[K], values: &[u32]) -> Self {
         debug_assert!(bounds.is_sorted_by(|a, b| a < b), "bounds ascend");
         debug_assert_eq!(bounds.len() + 1, values.len());
-        debug_assert!(values.iter().all(|value| *value < TABLE), "values are told from places");
-        let mut parts = Parts { tables: Vec::new(), slots: Vec::new(), nodes: Vec::new() };
-        let (_, steps) = parts.table(Table::layout(bounds), bounds, values);
-        // The first table is at hand, its slot is not.
-        Self { parts, steps: steps - 1 }
+        debug_assert!(values.iter().all(|value| *value < NODE), "values are told from places");
+        // The fewest parts in which the fewest bounds are crowded.
+        let worth = |bits: &u32| 1 << bits <= (bounds.len() * PARTS_PER_BOUND).max(1 << PARTS[0]);
+        let bits = PARTS.into_iter().filter(worth).min_by_key(|bits| -> usize {
+            let parts = cut(bounds, *bits).map(|part| &bounds[part]);
+            parts.map(|bounds| Table::layout(bounds).crowded(bounds)).sum()
+        });
+        let bits = bits.unwrap_or(PARTS[0]);
+
+        let mut making = Making { tables: Vec::new(), nodes: Vec::new(), depth: 0 };
+        let mut without_bounds = HashMap::new();
+        let parts = cut(bounds, bits).map(|part| {
+            let (bounds, values) = (&bounds[part.clone()], &values[part.start..=part.end]);
+            match bounds {
+                [] => {
+                    let make = || making.table(bounds, values);
+                    *without_bounds.entry(values[0]).or_insert_with(make)
+                }
+                _ => making.table(bounds, values),
+            }
+        });
+        let parts = parts.collect();
+        let Making { tables, nodes, depth } = making;
+        Self {
+            shift: K::BITS - bits,
+            parts,
+            tables: tables.into(),
+            nodes: nodes.into(),
+            steps: 2 + size_of::<K::Node>().div_ceil(64) * depth,
+        }
     }
 
     /// What is said of a number.
@@ -310,58 +199,71 @@ impl<K: Number> Search<K> {
     /// The tables, with all their places at hand.
     #[inline(always)]
     pub fn view(&self) -> SearchView<'_, K> {
-        let Parts { tables, slots, nodes } = &self.parts;
-        SearchView { top: tables[0], tables, slots, nodes }
+        let Self { shift, parts, tables, nodes, .. } = self;
+        SearchView { shift: *shift, parts, tables, nodes }
     }
 
-    /// Pieces of memory that a search looks at, at most.
+    /// Cache lines that a search reads, at most.
     pub fn steps(&self) -> usize {
         self.steps
     }
 
     /// Memory, in bytes.
     pub fn bytes(&self) -> usize {
-        let Parts { tables, slots, nodes } = &self.parts;
-        size_of_val(&**tables) + size_of_val(&**slots) + size_of_val(&**nodes)
+        size_of_val(&*self.parts) + size_of_val(&*self.tables) + size_of_val(&*self.nodes)
     }
 }
 
-impl<K: Number> Parts<K> {
-    /// Adds a table of this layout. Returns it, and how many pieces of memory the way to the answers has.
-    fn table(&mut self, layout: Table<K>, bounds: &[K], values: &[u32]) -> (Answer, usize) {
-        let (number, start) = (self.tables.len(), self.slots.len());
-        self.tables.push(Table { before: Answer(values[0]), start: start as u32, ..layout });
-        self.slots.resize(start + layout.last as usize + 1, Answer(0));
-        let (mut from, mut steps) = (0, 0);
-        for (slot, until) in layout.ends(bounds).enumerate() {
-            let (answer, way) = self.crowd(&bounds[from..until], &values[from..=until]);
-            self.slots[start + slot] = answer;
-            steps = steps.max(way);
-            from = until;
-        }
-        (Answer(TABLE | number as u32), 2 + steps)
-    }
+/// Which of the bounds are within each of 2 to the power of `parts` equal parts of all numbers, and not
+/// where it begins.
+fn cut<K: Number>(bounds: &[K], parts: u32) -> impl Iterator<Item = Range<usize>> {
+    let edge = move |part| K::with_index(part, K::BITS - parts);
+    (0..1 << parts).map(move |part| within(bounds, edge(part), edge(part + 1)))
+}
 
-    /// Adds what is best for the bounds in a slot.
-    fn crowd(&mut self, bounds: &[K], values: &[u32]) -> (Answer, usize) {
-        let keys = K::Node::KEYS;
-        // A table takes as long as two nodes do, one of which follows it.
-        if bounds.len() >= (keys + 1).pow(2) {
-            let layout = Table::layout(bounds);
-            let starts = std::iter::once(0).chain(layout.ends(bounds));
-            if layout.ends(bounds).zip(starts).all(|(end, start)| end - start <= keys) {
-                return self.table(layout, bounds, values);
-            }
+/// Which of the bounds are above `from` and below `to`, which is greater than all numbers if there is
+/// none.
+fn within<K: Number>(bounds: &[K], from: Option<K>, to: Option<K>) -> Range<usize> {
+    let begin = from.map_or(bounds.len(), |from| bounds.partition_point(|bound| *bound <= from));
+    let end = to.map_or(bounds.len(), |to| bounds.partition_point(|bound| *bound < to));
+    begin..end.max(begin)
+}
+
+/// A search that is being made.
+struct Making<K: Number> {
+    tables: Vec<Table<K>>,
+    nodes: Vec<K::Node>,
+    /// Nodes on the longest way.
+    depth: usize,
+}
+
+impl<K: Number> Making<K> {
+    /// Makes the table of a part, and returns its number.
+    fn table(&mut self, bounds: &[K], values: &[u32]) -> u16 {
+        let start = self.nodes.len();
+        let table = Table { start: start as u32, ..Table::layout(bounds) };
+        // What is outside: in front of the first bound, and behind the last.
+        let ends = [Answer(values[0]), Answer(values[bounds.len()])];
+        let outside = match bounds.first() {
+            Some(first) => K::Node::new(&[*first], &ends),
+            None => K::Node::new(&[], &ends[..1]),
+        };
+        self.nodes.resize(start + table.slots as usize + 1, outside);
+        self.depth = self.depth.max(1);
+        for (slot, cut) in table.cuts(bounds).enumerate() {
+            let (bounds, values) = (&bounds[cut.clone()], &values[cut.start..=cut.end]);
+            let (node, depth) = tree(bounds, values, &mut self.nodes);
+            self.nodes[start + slot] = node;
+            self.depth = self.depth.max(depth);
         }
-        tree(bounds, values, &mut self.nodes)
+        self.tables.push(table);
+        // There are no more tables than parts, of which there are 2^16 at most.
+        (self.tables.len() - 1) as u16
     }
 }
 
-/// Builds the tree of some bounds, and tells how many nodes the way to its leaves has.
-fn tree<K: Number>(bounds: &[K], values: &[u32], nodes: &mut Vec<K::Node>) -> (Answer, usize) {
-    if bounds.is_empty() {
-        return (Answer(values[0]), 0);
-    }
+/// Builds the tree of some bounds. Returns its root, and how many nodes the longest way has.
+fn tree<K: Number>(bounds: &[K], values: &[u32], nodes: &mut Vec<K::Node>) -> (K::Node, usize) {
     // The least height at which all find room, and all children but the last as full as can be.
     let keys = K::Node::KEYS;
     let mut child = 0;
@@ -376,15 +278,19 @@ fn tree<K: Number>(bounds: &[K], values: &[u32], nodes: &mut Vec<K::Node>) -> (A
     let mut at = 0;
     loop {
         let end = (at + child).min(bounds.len());
-        let (answer, way) = tree(&bounds[at..end], &values[at..=end], nodes);
-        answers.push(answer);
-        depth = depth.max(way);
+        if at == end {
+            answers.push(Answer(values[at]));
+        } else {
+            let (node, way) = tree(&bounds[at..end], &values[at..=end], nodes);
+            answers.push(Answer(NODE | nodes.len() as u32));
+            nodes.push(node);
+            depth = depth.max(way);
+        }
         let Some(bound) = bounds.get(end) else { break };
         own.push(*bound);
         at = end + 1;
     }
-    nodes.push(K::Node::new(&own, &answers));
-    (Answer(NODE | (nodes.len() as u32 - 1)), depth + 1)
+    (K::Node::new(&own, &answers), depth + 1)
 }
 
 #[cfg(test)]
@@ -400,6 +306,10 @@ mod tests {
             let expected = values[bounds.partition_point(|bound| *bound <= number)];
             assert_eq!(search.find(number), expected, "{number:?} in {} bounds", bounds.len());
         }
+        // A table and its slot for what is outside, nodes of trees, parts.
+        let rest = size_of::<Table<K>>() + 2 * size_of::<K::Node>() + 2 * PARTS_PER_BOUND;
+        let most = bounds.len() * (BYTES_PER_BOUND + rest) + 1000;
+        assert!(search.bytes() <= most, "{} bytes, {} bounds", search.bytes(), bounds.len());
         search
     }
 
@@ -419,19 +329,35 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_crowd_cost_a_step_for_each_factor_of_eight() {
+    fn what_is_before_the_first_slot_of_a_part_is_in_none() {
+        for quarter in 0..4u32 {
+            let start = quarter << 30;
+            let (first, last) = (start + (1 << 29) + 1, start + ((1 << 30) - 1));
+            for bounds in [vec![first, last], vec![first], vec![last], vec![start + 1, last]] {
+                let near = bounds.iter().flat_map(|bound| [bound - 1, *bound]);
+                let ends = [start, start + 1, start + (1 << 28), last, 0, u32::MAX];
+                agree(&bounds, near.chain(ends));
+                let wide: Vec<u128> = bounds.iter().map(|bound| u128::from(*bound) << 96).collect();
+                let near = wide.iter().flat_map(|bound| [bound - 1, *bound, bound + 1]);
+                agree(&wide, near.chain(ends.map(|end| u128::from(end) << 96)));
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_that_crowd_cost_a_step_for_each_factor_of_four() {
         let spread: Vec<u32> = (1..20_000).map(|at| at * 200_000).collect();
-        assert!(agree(&spread, spread.clone()).steps() <= 2);
-        // All but one in one slot.
+        assert_eq!(agree(&spread, spread.clone()).steps(), 3);
+        // All but one in one place.
         let crowd: Vec<u32> = (1..20_000).chain([u32::MAX]).collect();
-        assert_eq!(agree(&crowd, crowd.clone()).steps(), 4);
+        assert_eq!(agree(&crowd, crowd.clone()).steps(), 3);
         // The same again and again, each a 256th of what is around it.
         let nested = |level: u32| (1..250).map(move |at: u32| at << (8 * level));
         let nested: Vec<u32> = (0..4).flat_map(nested).collect();
-        assert!(agree(&nested, nested.clone()).steps() <= 8);
+        assert!(agree(&nested, nested.clone()).steps() <= 7);
         // Each half as far as the one before.
         let halves: Vec<u128> = (0..128).map(|bit| 1 << bit).collect();
-        assert!(agree(&halves, halves.clone()).steps() <= 4);
+        assert!(agree(&halves, halves.clone()).steps() <= 8);
     }
 
     proptest! {

@@ -1,0 +1,173 @@
+//! Whether rules permit a port, without which rule says so: all that has to be known of most frames.
+//!
+//! A bit for each port, in blocks of 1024 ports; a map names 64 blocks. Equal blocks are one block, however
+//! many maps name them, and equal maps are one map. So a look-up reads three places, whatever the rules
+//! are: the line of a class of addresses, its map, and the word with the bit. Each of them names the next
+//! by where it begins, so that nothing has to be multiplied.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::Line;
+use super::addresses::NoRoom;
+use super::ranges::{LEVELS, MapBuilder, Root, Verdict, WIDTH};
+use crate::packet::Plane;
+
+/// Words of a block.
+const WORDS: usize = 16;
+
+/// Blocks of a map.
+const BLOCKS: usize = 64;
+
+/// Blocks that a part below a map's root makes.
+const BLOCKS_OF_PART: usize = BLOCKS / WIDTH;
+
+/// See the [module's head](self).
+#[derive(Debug)]
+pub(super) struct Permits {
+    /// By class, where the [`MAPS`] maps begin: of TCP's destination ports, of its source ports for what
+    /// answers, and both of UDP.
+    lines: Box<[u32]>,
+    /// By 1024 ports, where blocks begin.
+    maps: Box<[u32]>,
+    /// By 64 ports, a bit for each.
+    blocks: Box<[u64]>,
+}
+
+/// Maps of a class.
+const MAPS: usize = 4;
+
+/// See [`Permits::view`].
+#[derive(Clone, Copy)]
+pub(super) struct PermitsView<'a> {
+    lines: &'a [u32],
+    maps: &'a [u32],
+    blocks: &'a [u64],
+}
+
+impl Permits {
+    /// What is permitted by the maps of these lines, which are `builder`'s.
+    pub fn new(builder: &MapBuilder, lines: &[Line], bytes_max: usize) -> Result<Self, NoRoom> {
+        let (by_root, by_part) = (HashMap::new(), HashMap::new());
+        let (maps, blocks) = (Pieces::default(), Pieces::default());
+        let mut drawing = Drawing { builder, bytes_max, by_root, by_part, maps, blocks };
+        let (tcp, udp) = (Plane::Tcp as usize, Plane::Udp as usize);
+        let mut drawn = Vec::with_capacity(MAPS * lines.len());
+        for Line(roots) in lines {
+            for at in [tcp, tcp + 1, udp, udp + 1] {
+                drawn.push(drawing.map(roots[at])?);
+            }
+        }
+        let Drawing { maps, blocks, .. } = drawing;
+        Ok(Self { lines: drawn.into(), maps: maps.all.into(), blocks: blocks.all.into() })
+    }
+
+    /// The tables, with all their places at hand.
+    #[inline(always)]
+    pub fn view(&self) -> PermitsView<'_> {
+        PermitsView { lines: &self.lines, maps: &self.maps, blocks: &self.blocks }
+    }
+
+    /// Memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.lines) + size_of_val(&*self.maps) + size_of_val(&*self.blocks)
+    }
+}
+
+impl PermitsView<'_> {
+    /// Whether a destination port of TCP or UDP is permitted with a class of addresses. Of packets that are
+    /// of neither the answer has no meaning.
+    #[inline(always)]
+    pub fn permit(&self, class: u32, plane: Plane, port: u16) -> bool {
+        self.has(class, plane as usize, port)
+    }
+
+    /// Whether a source port is permitted to what answers.
+    #[inline(always)]
+    pub fn permit_answer(&self, class: u32, plane: Plane, port: u16) -> bool {
+        self.has(class, plane as usize + 1, port)
+    }
+
+    #[inline(always)]
+    fn has(&self, class: u32, map: usize, port: u16) -> bool {
+        let map = self.lines[MAPS * class as usize + map % MAPS];
+        let block = self.maps[map as usize + usize::from(port >> 10)];
+        let word = self.blocks[block as usize + usize::from(port >> 6) % WORDS];
+        word >> (port % 64) & 1 == 1
+    }
+}
+
+/// Permits that are being made.
+struct Drawing<'a> {
+    builder: &'a MapBuilder,
+    /// Memory that maps and blocks may take.
+    bytes_max: usize,
+    by_root: HashMap<Root, u32>,
+    by_part: HashMap<Root, [u32; BLOCKS_OF_PART]>,
+    maps: Pieces<u32, BLOCKS>,
+    blocks: Pieces<u64, WORDS>,
+}
+
+/// Pieces of which no two are equal, one behind the other.
+#[derive(Default)]
+struct Pieces<T, const LEN: usize> {
+    all: Vec<T>,
+    known: HashMap<[T; LEN], u32>,
+}
+
+impl<T: Copy + Eq + Hash, const LEN: usize> Pieces<T, LEN> {
+    /// Where a piece begins.
+    fn place(&mut self, piece: [T; LEN]) -> u32 {
+        *self.known.entry(piece).or_insert_with(|| {
+            self.all.extend(piece);
+            (self.all.len() - LEN) as u32
+        })
+    }
+}
+
+impl Drawing<'_> {
+    /// Where the map of a root begins.
+    fn map(&mut self, root: Root) -> Result<u32, NoRoom> {
+        if let Some(known) = self.by_root.get(&root) {
+            return Ok(*known);
+        }
+        let mut map = [0; BLOCKS];
+        let (parts, _) = map.as_chunks_mut::<BLOCKS_OF_PART>();
+        for (place, part) in parts.iter_mut().zip(self.builder.below(root)) {
+            *place = self.part(part);
+        }
+        let place = self.maps.place(map);
+        if size_of_val(&*self.maps.all) + size_of_val(&*self.blocks.all) > self.bytes_max {
+            return Err(NoRoom);
+        }
+        self.by_root.insert(root, place);
+        Ok(place)
+    }
+
+    /// Where the blocks of a part below a root begin.
+    fn part(&mut self, part: Root) -> [u32; BLOCKS_OF_PART] {
+        if let Some(known) = self.by_part.get(&part) {
+            return *known;
+        }
+        let mut words = [0; BLOCKS_OF_PART * WORDS];
+        paint(self.builder, part, LEVELS - 1, 0, &mut words);
+        let mut blocks = [0; BLOCKS_OF_PART];
+        for (place, words) in blocks.iter_mut().zip(words.as_chunks::<WORDS>().0) {
+            *place = self.blocks.place(*words);
+        }
+        self.by_part.insert(part, blocks);
+        blocks
+    }
+}
+
+/// Sets the bits that a part of so many levels permits, which begins with bit `from`.
+fn paint(builder: &MapBuilder, part: Root, levels: u32, from: usize, words: &mut [u64]) {
+    if levels == 0 {
+        words[from / 64] |= u64::from(Verdict::of(part).permits()) << (from % 64);
+        return;
+    }
+    let width = WIDTH.pow(levels - 1);
+    for (child, at) in builder.below(part).into_iter().zip((from..).step_by(width)) {
+        paint(builder, child, levels - 1, at, words);
+    }
+}
