@@ -92,7 +92,7 @@ impl Source for Given {
 struct Taken;
 
 impl TxPort for Taken {
-    fn send(&self, _: usize, _: Frames<'_>, staged: &[Staged]) -> Sent {
+    fn send(&self, _: usize, _: Frames<'_>, staged: &Staged<'_>) -> Sent {
         Sent { frames: staged.len() as u64, ..Sent::default() }
     }
 }

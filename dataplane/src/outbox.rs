@@ -1,6 +1,6 @@
 //! Frames on their way out: collected by port over a burst, then handed over port by port.
 
-use vhost::{BURST_MAX, Frames, Sent, Staged, TagEdit};
+use vhost::{BURST_MAX, Frames, Sent, Staged, StagedFrame, TagEdit};
 
 use crate::counters::{DropReason, WorkerCounters};
 use crate::packet::Looks;
@@ -9,24 +9,31 @@ use crate::snapshot::{PORTS_MAX, Plan, PortId};
 /// See the [module's head](self). Each port gets its frames in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    lanes: Box<[Lane]>,
+    lanes: Box<[Lane; PORTS_MAX]>,
+    /// What happens to the tags of frames, by port and index; good for those that are `edited`.
+    edits: Box<[[TagEdit; BURST_MAX]]>,
     /// Ports with frames in their lane.
     waiting: Vec<PortId>,
+    /// Frames that are flooded, a bit for each by its index in the burst.
+    flooded: u64,
 }
 
-#[derive(Clone, Debug)]
+/// Frames for a port, a bit for each.
+#[derive(Clone, Copy, Debug, Default)]
 struct Lane {
-    staged: [Staged; BURST_MAX],
-    len: usize,
+    frames: u64,
+    /// Those whose tag is edited.
+    edited: u64,
 }
 
 /// Who looks on while frames go out.
 pub(crate) trait Sight {
     /// A port is not sent this frame.
-    fn denied(&mut self, to: PortId, staged: Staged, reason: DropReason);
+    fn denied(&mut self, to: PortId, frame: StagedFrame, reason: DropReason);
 
     /// Hands frames over to a port by `send`, all of them in order, and at once or not.
-    fn send(&mut self, to: PortId, staged: &[Staged], send: impl Fn(&[Staged]) -> Sent) -> Sent;
+    fn send(&mut self, to: PortId, staged: &Staged<'_>, send: impl Fn(&Staged<'_>) -> Sent)
+    -> Sent;
 }
 
 /// Nobody.
@@ -34,55 +41,65 @@ pub(crate) struct Unseen;
 
 impl Sight for Unseen {
     #[inline(always)]
-    fn denied(&mut self, _: PortId, _: Staged, _: DropReason) {}
+    fn denied(&mut self, _: PortId, _: StagedFrame, _: DropReason) {}
 
     #[inline(always)]
-    fn send(&mut self, _: PortId, staged: &[Staged], send: impl Fn(&[Staged]) -> Sent) -> Sent {
+    fn send(&mut self, _: PortId, staged: &Staged<'_>, send: impl Fn(&Staged<'_>) -> Sent) -> Sent {
         send(staged)
     }
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        let nothing = Staged { index: 0, tag: TagEdit::Keep, sole: false };
-        let lane = Lane { staged: [nothing; BURST_MAX], len: 0 };
         Self {
-            lanes: vec![lane; PORTS_MAX].into_boxed_slice(),
+            lanes: Box::new([Lane::default(); PORTS_MAX]),
+            edits: vec![[TagEdit::Keep; BURST_MAX]; PORTS_MAX].into_boxed_slice(),
             waiting: Vec::with_capacity(PORTS_MAX),
+            flooded: 0,
         }
     }
 }
 
 impl Outbox {
-    /// Adds a frame of the burst to a port's lane. A frame goes to a port at most once, so a lane
-    /// never holds more than a burst.
+    /// Adds a frame of the burst to a port's lane.
     #[inline(always)]
-    pub(crate) fn push(&mut self, port: PortId, staged: Staged) {
-        let lane = &mut self.lanes[port.index()];
-        if lane.len == 0 {
+    pub(crate) fn push(&mut self, port: PortId, index: u8, tag: TagEdit) {
+        let lane = &mut self.lanes[port.index() % PORTS_MAX];
+        if lane.frames == 0 {
             self.waiting.push(port);
         }
-        lane.staged[lane.len] = staged;
-        lane.len += 1;
+        lane.frames |= 1 << index;
+        if tag != TagEdit::Keep {
+            lane.edited |= 1 << index;
+            self.edits[port.index()][usize::from(index) % BURST_MAX] = tag;
+        }
+    }
+
+    /// Notes that a frame goes to several ports.
+    #[inline(always)]
+    pub(crate) fn flood(&mut self, index: u8) {
+        self.flooded |= 1 << index;
     }
 
     /// How many ports a frame of the burst goes to, and whether it is flooded.
     pub(crate) fn destinations(&self, index: u8) -> (u16, bool) {
-        let lanes = self.waiting.iter().map(|port| &self.lanes[port.index()]);
-        let staged = lanes.flat_map(|lane| &lane.staged[..lane.len]);
-        staged
-            .filter(|staged| staged.index == index)
-            .fold((0, false), |(ports, flooded), staged| (ports + 1, flooded || !staged.sole))
+        let has = |port: &&PortId| self.lanes[port.index()].frames >> index & 1 != 0;
+        let ports = self.waiting.iter().filter(has).count();
+        (ports as u16, self.flooded >> index & 1 != 0)
+    }
+
+    /// What is in a port's lane.
+    #[inline(always)]
+    fn staged(&self, port: PortId) -> Staged<'_> {
+        let Lane { frames, edited } = self.lanes[port.index()];
+        let edits = &self.edits[port.index()];
+        Staged::new(frames).with_shared(self.flooded).with_edits(edited, edits)
     }
 
     /// What is in the lanes.
     #[cfg(test)]
-    pub(crate) fn staged(&self) -> Vec<(PortId, &[Staged])> {
-        let lane = |port: &PortId| {
-            let lane = &self.lanes[port.index()];
-            (*port, &lane.staged[..lane.len])
-        };
-        self.waiting.iter().map(lane).collect()
+    pub(crate) fn all(&self) -> Vec<(PortId, Vec<StagedFrame>)> {
+        self.waiting.iter().map(|port| (*port, self.staged(*port).iter().collect())).collect()
     }
 
     /// Hands over everything that ports may be sent, and counts what became of it.
@@ -96,23 +113,27 @@ impl Outbox {
         counters: &WorkerCounters,
         sight: &mut impl Sight,
     ) {
-        for port in self.waiting.drain(..) {
-            let lane = &mut self.lanes[port.index()];
-            let mut len = std::mem::take(&mut lane.len);
+        for port in &self.waiting {
+            let port = *port;
+            let mut staged = self.staged(port);
             if let Some(policy) = plan.snapshot.policy(port) {
                 let counters = counters.of(port);
-                let deny = |staged, reason| {
+                let deny = |index, reason| {
                     counters.dropped(reason, 1);
-                    sight.denied(port, staged, reason);
+                    sight.denied(port, staged.frame(index), reason);
                 };
-                len = policy.enter_burst(frames, looks, &mut lane.staged[..len], deny);
+                let passed = policy.enter_burst(frames, looks, staged.frames(), deny);
+                staged = staged.only(passed);
             }
-            let staged = &lane.staged[..len];
             if staged.is_empty() {
                 continue;
             }
-            let sent = sight.send(port, staged, |staged| plan.send(worker, port, frames, staged));
+            let sent = sight.send(port, &staged, |staged| plan.send(worker, port, frames, staged));
             counters.of(port).sent(staged.len() as u64, sent);
         }
+        for port in self.waiting.drain(..) {
+            self.lanes[port.index()] = Lane::default();
+        }
+        self.flooded = 0;
     }
 }

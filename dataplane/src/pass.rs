@@ -1,6 +1,6 @@
 //! One burst of one port on its way through the tables: frame by frame, each to lanes or a counter.
 
-use vhost::{FrameRef, Frames, Staged};
+use vhost::{FrameRef, Frames};
 
 use crate::acl::Direction;
 use crate::counters::{DropReason, WorkerCounters};
@@ -128,14 +128,13 @@ impl<'a> Pass<'a> {
     fn stage(&self, index: u8, tag: Option<Tag>, egress: Egress<'_>, outbox: &mut Outbox) {
         match egress {
             Egress::Port(to, domain) => {
-                let tag = domain.tag_edit(tag, to);
-                outbox.push(to, Staged { index, tag, sole: true });
+                outbox.push(to, index, domain.tag_edit(tag, to));
             }
             Egress::Flood(domain) => {
                 self.counters.of(self.ingress).flooded();
+                outbox.flood(index);
                 for to in domain.members.iter().filter(|to| **to != self.ingress) {
-                    let tag = domain.tag_edit(tag, *to);
-                    outbox.push(*to, Staged { index, tag, sole: false });
+                    outbox.push(*to, index, domain.tag_edit(tag, *to));
                 }
             }
         }
@@ -307,7 +306,7 @@ mod tests {
             let expected = pass.frame(0, frame, &mut long);
             let home = pass.home().expect("the port's own address is known");
             prop_assert_eq!(pass.plain_frame(0, frame, home, &mut short), expected);
-            prop_assert_eq!(format!("{:?}", short.staged()), format!("{:?}", long.staged()));
+            prop_assert_eq!(short.all(), long.all());
             prop_assert_eq!(fdb.entries(0).len(), 1, "a known address is not learned");
         }
     }

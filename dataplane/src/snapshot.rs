@@ -101,7 +101,7 @@ impl Plan {
         worker: usize,
         to: PortId,
         frames: Frames<'_>,
-        staged: &[Staged],
+        staged: &Staged<'_>,
     ) -> Sent {
         match self.egress.get(to.index()) {
             Some(Some(egress)) => egress.send(worker, frames, staged),

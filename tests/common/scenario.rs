@@ -385,8 +385,7 @@ impl Scenario {
                 let mut source = Bytes(bytes.to_vec());
                 let mut burst = Burst::default();
                 let received = Received::take(&mut source, &mut burst);
-                let staged = Staged { index: 0, tag: TagEdit::Keep, sole: false };
-                let sent = port.send(0, received.frames(), &[staged]);
+                let sent = port.send(0, received.frames(), &Staged::new(1));
                 assert_eq!(sent.frames, 1, "the wire takes it");
             }
         }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
-use crate::burst::{BURST_MAX, Burst, Frames, Sent, Source, Staged};
+use crate::burst::{Burst, Frames, Sent, Source, Staged};
 use crate::lock::{SpinGuard, SpinLock};
 use crate::rarp;
 use crate::spread::Spread;
@@ -111,7 +111,7 @@ impl Device {
     /// Sends frames to the guest. If several of its receiveqs take frames, each flow goes to one
     /// of them. A ring's lock is held once for all frames that go there.
     #[inline]
-    pub fn send(&self, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+    pub fn send(&self, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
         let open = self.open.load(Ordering::Relaxed);
         if open.is_power_of_two()
             && let Some(sent) = self.send_to(open.trailing_zeros() as usize, frames, staged)
@@ -123,23 +123,20 @@ impl Device {
 
     /// Spreads frames over the pairs whose receiveq takes frames, if there are any.
     #[inline(never)]
-    fn send_by_flow(&self, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+    fn send_by_flow(&self, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
         let open = self.open.load(Ordering::Relaxed);
         if open == 0 {
             return Sent { down: staged.len() as u64, ..Sent::default() };
         }
         let mut sent = Sent::default();
-        for staged in staged.chunks(BURST_MAX) {
-            let spread = Spread::new(open, frames, staged);
-            for (pair, staged) in spread.lanes() {
-                sent += self.send_from(pair, frames, staged);
-            }
+        for (pair, lane) in Spread::new(open, frames, staged).lanes() {
+            sent += self.send_from(pair, frames, &staged.only(lane));
         }
         sent
     }
 
     /// Sends frames to a pair or, if it was closed just now, to another one.
-    fn send_from(&self, pair: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+    fn send_from(&self, pair: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
         if let Some(sent) = self.send_to(pair, frames, staged) {
             return sent;
         }
@@ -156,7 +153,7 @@ impl Device {
     /// Sends frames to a pair, unless its receiveq takes none. Not inlined, so that the work on the
     /// ring, which is, exists once and its variables stay in registers.
     #[inline(never)]
-    fn send_to(&self, pair: usize, frames: Frames<'_>, staged: &[Staged]) -> Option<Sent> {
+    fn send_to(&self, pair: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Option<Sent> {
         let queue = 2 * pair;
         let ring = &self.rings[queue];
         let Some(mut guard) = ring.seat.lock_bounded() else {

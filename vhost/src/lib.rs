@@ -33,7 +33,8 @@ mod spread;
 mod vring;
 
 pub use burst::{
-    BURST_MAX, Burst, FrameRef, Frames, HEAD_MAX, Received, Segment, Sent, Source, Staged, TagEdit,
+    BURST_MAX, Burst, FrameRef, Frames, HEAD_MAX, Received, Segment, Sent, Source, Staged,
+    StagedFrame, TagEdit,
 };
 pub use copy::prefetch;
 pub use device::{Device, PAIRS_MAX, QueueStatistics, RingViolation, RxQueue};

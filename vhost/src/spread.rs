@@ -1,6 +1,6 @@
 //! A burst for a guest with several queues, sorted by the queue that each frame's flow goes to.
 
-use crate::burst::{BURST_MAX, Frames, Staged};
+use crate::burst::{Frames, Staged};
 use crate::device::PAIRS_MAX;
 
 /// See the [module's head](self). Within each queue the frames keep their order.
@@ -8,15 +8,14 @@ pub(crate) struct Spread {
     /// The queue pairs to choose from, of which there are `pairs_len`.
     pairs: [u8; PAIRS_MAX as usize],
     pairs_len: usize,
-    /// Where each pair's frames end in `sorted`.
-    ends: [u8; PAIRS_MAX as usize],
-    sorted: [Staged; BURST_MAX],
+    /// The frames of each, a bit for each frame.
+    lanes: [u64; PAIRS_MAX as usize],
 }
 
 impl Spread {
-    /// Sorts up to a burst of frames over the pairs in `open`, a bit each.
+    /// Sorts frames over the pairs in `open`, a bit each.
     #[inline]
-    pub(crate) fn new(open: u64, frames: Frames<'_>, staged: &[Staged]) -> Self {
+    pub(crate) fn new(open: u64, frames: Frames<'_>, staged: &Staged<'_>) -> Self {
         let mut pairs = [0; PAIRS_MAX as usize];
         let mut pairs_len = 0;
         let mut left = open;
@@ -25,45 +24,31 @@ impl Spread {
             pairs_len += 1;
             left &= left - 1;
         }
-
-        let mut choice = [0_u8; BURST_MAX];
-        let mut ends = [0_u8; PAIRS_MAX as usize];
-        for (staged, choice) in staged.iter().zip(&mut choice) {
-            let flow = frames.frame(usize::from(staged.index)).flow();
+        let mut lanes = [0; PAIRS_MAX as usize];
+        let mut left = staged.frames();
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let flow = frames.frame(index).flow();
             // The upper part of a product: below `pairs_len`, without a division.
-            *choice = ((u64::from(flow) * pairs_len as u64) >> 32) as u8;
-            ends[usize::from(*choice)] += 1;
+            let choice = (u64::from(flow) * pairs_len as u64) >> 32;
+            lanes[choice as usize] |= 1_u64 << index;
         }
-        let mut start = 0;
-        for end in &mut ends[..pairs_len] {
-            // For now where the lane begins; it moves to its end as the lane is filled.
-            (*end, start) = (start, start + *end);
-        }
-        let mut sorted = [staged[0]; BURST_MAX];
-        for (staged, choice) in staged.iter().zip(choice) {
-            let at = &mut ends[usize::from(choice)];
-            sorted[usize::from(*at)] = *staged;
-            *at += 1;
-        }
-        Self { pairs, pairs_len, ends, sorted }
+        Self { pairs, pairs_len, lanes }
     }
 
     /// Each pair that gets any frames, with these.
     #[inline]
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = (usize, &[Staged])> {
-        let ends = self.ends[..self.pairs_len].iter().map(|end| usize::from(*end));
-        let starts = std::iter::once(0).chain(ends.clone());
-        let lanes = self.pairs.iter().zip(starts.zip(ends));
-        lanes
-            .map(|(pair, (start, end))| (usize::from(*pair), &self.sorted[start..end]))
-            .filter(|(_, lane)| !lane.is_empty())
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (usize, u64)> {
+        let lanes = self.pairs.iter().zip(&self.lanes).take(self.pairs_len);
+        lanes.filter(|(_, lane)| **lane != 0).map(|(pair, lane)| (usize::from(*pair), *lane))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::burst::{Burst, Received, Source, TagEdit};
+    use crate::burst::{BURST_MAX, Burst, Received, Source};
 
     /// Frames of as many flows, each head ending in its flow's number.
     struct Flows(Vec<u16>);
@@ -85,11 +70,9 @@ mod tests {
         let mut source = Flows(flows.to_vec());
         let mut burst = Burst::default();
         let received = Received::take(&mut source, &mut burst);
-        let staged: Vec<_> = (0..flows.len())
-            .map(|index| Staged { index: index as u8, tag: TagEdit::Keep, sole: true })
-            .collect();
+        let staged = Staged::new(received.frames().all());
         let spread = Spread::new(open, received.frames(), &staged);
-        let indexes = |lane: &[Staged]| lane.iter().map(|staged| staged.index).collect();
+        let indexes = |lane| staged.only(lane).iter().map(|frame| frame.index).collect();
         spread.lanes().map(|(pair, lane)| (pair, indexes(lane))).collect()
     }
 

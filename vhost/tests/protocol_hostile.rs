@@ -17,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vhost::message::{Message, Request, VringAddresses, VringDescriptor, VringState};
 use vhost::session::{Session, SessionOptions};
 use vhost::socket::Connection;
-use vhost::{Burst, Device, Received, RegionSpec, Staged, TagEdit};
+use vhost::{Burst, Device, Received, RegionSpec, Staged};
 
 const GUEST: u64 = 0x4000_0000;
 const USER: u64 = 0x7f00_0000_0000;
@@ -239,9 +239,8 @@ fn play(device: &Arc<Device>, talk: Vec<Message>, noise: &mut Noise) -> String {
         // A worker uses whatever runs by now.
         for queue in [&mut first, &mut second] {
             let received = Received::take(queue, &mut burst);
-            let staged = [Staged { index: 0, tag: TagEdit::Keep, sole: true }];
             if !received.frames().is_empty() {
-                device.send(received.frames(), &staged);
+                device.send(received.frames(), &Staged::new(1));
             }
         }
         if let Some(violation) = device.take_violation() {

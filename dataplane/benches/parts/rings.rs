@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use vhost::mock::Guest;
-use vhost::{Burst, Device, Received, Source, Staged, TagEdit};
+use vhost::{Burst, Device, Received, Source, Staged};
 
 use crate::bed::{BURST, GuestBed, RING, frame, mac};
 use crate::part::{Meter, Part, Run};
@@ -24,11 +24,6 @@ pub fn parts() -> Vec<Part> {
         part("enqueue-64-queues", enqueue_to_queues),
         Part { name: "dequeue-nothing", unit: "look", units: LOOKS, build: dequeue_nothing },
     ]
-}
-
-fn staged() -> Vec<Staged> {
-    let staged = |index| Staged { index: index as u8, tag: TagEdit::Keep, sole: true };
-    (0..BURST).map(staged).collect()
 }
 
 /// Takes a burst from a guest, and gives the guest its buffers back.
@@ -52,7 +47,7 @@ fn enqueue(bytes: usize) -> Box<dyn Run> {
     let mut rxq = from.rxq();
     let mut burst = Burst::default();
     let frame = frame(mac(1), mac(2), bytes);
-    let staged = staged();
+    let staged = Staged::new(u64::MAX);
     Box::new(move |meter: &mut Meter| {
         from.transmit(&frame, BURST);
         to.supply(BURST);
@@ -80,7 +75,7 @@ fn enqueue_to_queues() -> Box<dyn Run> {
     for (frame, flow) in frames.iter_mut().zip(0..) {
         frame[UDP_SOURCE_AT] = flow;
     }
-    let staged = staged();
+    let staged = Staged::new(u64::MAX);
     let mut supplied = [0; 4];
     Box::new(move |meter: &mut Meter| {
         frames.iter().for_each(|frame| from.transmit(frame, 1));

@@ -40,13 +40,13 @@ pub struct Look {
 pub struct Looks {
     /// By the frames' indexes.
     looks: [Look; BURST_MAX],
-    /// Whether all frames are plain.
-    plain: bool,
+    /// Which frames are plain, a bit for each.
+    plain: u64,
 }
 
 impl Default for Looks {
     fn default() -> Self {
-        Self { looks: [Look::NOT_PLAIN; BURST_MAX], plain: false }
+        Self { looks: [Look::NOT_PLAIN; BURST_MAX], plain: 0 }
     }
 }
 
@@ -60,7 +60,7 @@ impl Looks {
         frames: Frames<'_>,
         judge: impl Fn(&[u8; HEAD_MAX], &Look) -> bool,
     ) -> u64 {
-        let (mut passed, mut plain) = (0, true);
+        let (mut passed, mut others) = (0, 0);
         for (index, (frame, place)) in frames.iter().zip(&mut self.looks).enumerate() {
             let (head, bytes) = frame.fixed_head();
             match Look::read(head, bytes) {
@@ -70,11 +70,11 @@ impl Looks {
                 }
                 None => {
                     place.asked.plane = Plane::Nothing;
-                    plain = false;
+                    others |= 1_u64 << index;
                 }
             }
         }
-        self.plain = plain;
+        self.plain = frames.all() & !others;
         passed
     }
 
@@ -90,9 +90,9 @@ impl Looks {
         &self.looks
     }
 
-    /// Whether all frames are plain.
+    /// Which frames are plain, a bit for each.
     #[inline(always)]
-    pub fn are_plain(&self) -> bool {
+    pub fn plain(&self) -> u64 {
         self.plain
     }
 }

@@ -17,9 +17,9 @@ mod neighbours;
 
 use std::sync::Arc;
 
-use vhost::{FrameRef, Frames, Staged};
+use vhost::{FrameRef, Frames};
 
-use crate::acl::{Acl, Direction, Plain};
+use crate::acl::{Acl, Direction};
 use crate::counters::DropReason;
 use crate::headers::Headers;
 use crate::packet::{Asked, Form, Looks, Packet, Plane, icmpv6, service};
@@ -75,7 +75,7 @@ impl Policy {
             plain = rules.permit_each(looks.all(), plain);
         }
         let mut passed = plain;
-        let mut rest = !plain & (u64::MAX >> (u64::BITS as usize - frames.len()));
+        let mut rest = !plain & frames.all();
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
@@ -109,55 +109,53 @@ impl Policy {
         }
     }
 
-    /// As [`enter`](Self::enter), of the frames of a burst that are `staged` for the port. Moves those
-    /// that may be sent to the front, in their order, and returns how many they are; tells of each
-    /// other why.
+    /// As [`enter`](Self::enter), of the frames of a burst that are `staged` for the port, a bit for
+    /// each by its index. Returns which of them may be sent, and tells of each other why.
     #[inline(always)]
     pub(crate) fn enter_burst(
         &self,
         frames: Frames<'_>,
         looks: &Looks,
-        staged: &mut [Staged],
-        deny: impl FnMut(Staged, DropReason),
-    ) -> usize {
+        staged: u64,
+        deny: impl FnMut(u8, DropReason),
+    ) -> u64 {
         let rules = self.acl.plain(Direction::Ingress);
-        if rules.is_open() && looks.are_plain() {
-            return staged.len();
+        let mut passed = staged & looks.plain();
+        if !rules.is_open() {
+            passed = rules.permit_each(looks.all(), passed);
         }
-        let passed = enter_plain(&rules, looks, staged);
-        if passed.count_ones() as usize == staged.len() {
-            return staged.len();
+        if passed == staged {
+            return staged;
         }
-        self.enter_rest(frames, looks, staged, passed, deny)
+        passed | self.enter_rest(frames, looks, staged & !passed, deny)
     }
 
+    /// The same of those that are not plain, or that no rule permits.
     #[inline(never)]
     fn enter_rest(
         &self,
         frames: Frames<'_>,
         looks: &Looks,
-        staged: &mut [Staged],
-        passed: u64,
-        mut deny: impl FnMut(Staged, DropReason),
-    ) -> usize {
-        let mut kept = 0;
-        for at in 0..staged.len() {
-            let index = usize::from(staged[at].index);
-            if passed >> index & 1 == 0 {
-                let judged = match looks.of(staged[at].index) {
-                    look if !look.is_plain() => self.enter_frame(frames.frame(index).head()),
-                    look if answers_dhcp(&look.asked) => Ok(()),
-                    _ => Err(DropReason::AclIn),
-                };
-                if let Err(reason) = judged {
-                    deny(staged[at], reason);
-                    continue;
+        staged: u64,
+        mut deny: impl FnMut(u8, DropReason),
+    ) -> u64 {
+        let (mut passed, mut rest) = (0, staged);
+        while rest != 0 {
+            let index = rest.trailing_zeros() as u8;
+            rest &= rest - 1;
+            let judged = match looks.of(index) {
+                look if !look.is_plain() => {
+                    self.enter_frame(frames.frame(usize::from(index)).head())
                 }
+                look if answers_dhcp(&look.asked) => Ok(()),
+                _ => Err(DropReason::AclIn),
+            };
+            match judged {
+                Ok(()) => passed |= 1 << index,
+                Err(reason) => deny(index, reason),
             }
-            staged[kept] = staged[at];
-            kept += 1;
         }
-        kept
+        passed
     }
 
     fn enter_frame(&self, head: &[u8]) -> Result<(), DropReason> {
@@ -184,14 +182,6 @@ impl Left {
 #[inline(never)]
 fn read_own(guard: &PlainGuard<'_>, frames: Frames<'_>, looks: &mut Looks) -> u64 {
     looks.read(frames, |head, look| guard.is_own(head, look))
-}
-
-/// Which of the staged frames, a bit for each by its index in the burst, are plain and permitted by
-/// `rules`.
-#[inline(never)]
-fn enter_plain(rules: &Plain<'_>, looks: &Looks, staged: &[Staged]) -> u64 {
-    let plain = staged.iter().filter(|staged| looks.of(staged.index).is_plain());
-    rules.permit_each(looks.all(), plain.fold(0, |plain, staged| plain | 1 << staged.index))
 }
 
 /// Whether a port may send what no rule permits. The guard has passed it.

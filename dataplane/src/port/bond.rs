@@ -16,7 +16,7 @@ pub mod slow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use vhost::{BURST_MAX, Burst, Frames, Sent, Source, Staged};
+use vhost::{Burst, Frames, Sent, Source, Staged};
 
 use super::{TxPort, own};
 use slow::{SlowBox, SlowFrame};
@@ -191,7 +191,7 @@ impl BondPort {
     }
 
     #[inline]
-    fn send_by(&self, member: u8, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+    fn send_by(&self, member: u8, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
         match self.members.get(usize::from(member)) {
             Some(Some(egress)) => egress.send(worker, frames, staged),
             _ => Sent { down: staged.len() as u64, ..Sent::default() },
@@ -199,36 +199,31 @@ impl BondPort {
     }
 
     /// Each frame by the member of its flow's class. A member gets its frames in their order.
-    fn send_shared(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
-        let mut chosen = [NOBODY; BURST_MAX];
-        let mut used = 0_u8;
-        for (chosen, staged) in chosen.iter_mut().zip(staged) {
-            let class = frames.frame(usize::from(staged.index)).flow() >> 24;
-            *chosen = self.bond.classes[class as usize % CLASSES].load(Ordering::Relaxed);
-            used |= 1_u8.checked_shl(u32::from(*chosen)).unwrap_or(0);
-        }
-        let mut sent = Sent::default();
-        let mut left = used;
+    fn send_shared(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
+        let (mut parts, mut lost) = ([0_u64; MEMBERS_MAX], 0);
+        let mut left = staged.frames();
         while left != 0 {
-            let member = left.trailing_zeros() as u8;
+            let index = left.trailing_zeros() as usize;
             left &= left - 1;
-            let mut part = [staged[0]; BURST_MAX];
-            let mut len = 0;
-            for (staged, _) in staged.iter().zip(chosen).filter(|(_, chosen)| *chosen == member) {
-                part[len] = *staged;
-                len += 1;
+            let class = frames.frame(index).flow() >> 24;
+            let chosen = self.bond.classes[class as usize % CLASSES].load(Ordering::Relaxed);
+            match parts.get_mut(usize::from(chosen)) {
+                Some(part) => *part |= 1 << index,
+                // The last member was lost while this was going on.
+                None => lost += 1,
             }
-            sent += self.send_by(member, worker, frames, &part[..len]);
         }
-        // The last member was lost while this was going on.
-        sent.down += chosen[..staged.len()].iter().filter(|it| **it == NOBODY).count() as u64;
+        let mut sent = Sent { down: lost, ..Sent::default() };
+        for (member, part) in (0..).zip(parts).filter(|(_, part)| *part != 0) {
+            sent += self.send_by(member, worker, frames, &staged.only(part));
+        }
         sent
     }
 }
 
 impl TxPort for BondPort {
     #[inline]
-    fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
         match self.bond.carrier.load(Ordering::Acquire) {
             SHARED => self.send_shared(worker, frames, staged),
             member => self.send_by(member, worker, frames, staged),

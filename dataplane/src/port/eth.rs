@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use vhost::{
     BURST_MAX, Burst, FrameRef, Frames, NicOffload, Segment, Sent, Source, SpinLock, Staged,
-    TagEdit,
+    StagedFrame, TagEdit,
 };
 
 use crate::dpdk::{Leave, Mbuf, Mempool, RxQueue, TxOffloads, TxQueue, free_bulk};
@@ -134,7 +134,7 @@ impl EthPort {
 
     /// The frame as an mbuf: its own, or a copy.
     #[inline]
-    fn mbuf(&self, frame: FrameRef<'_>, staged: &Staged) -> Result<Mbuf, Unsendable> {
+    fn mbuf(&self, frame: FrameRef<'_>, staged: StagedFrame) -> Result<Mbuf, Unsendable> {
         if staged.sole && frame.token() != 0 {
             // SAFETY: only `EthSource` makes tokens, and taking it leaves 0 behind.
             let mut mbuf = unsafe { adopt(frame.take_token()) };
@@ -304,7 +304,7 @@ fn edit(mbuf: &mut Mbuf, tag: TagEdit) -> bool {
 
 impl TxPort for EthPort {
     #[inline]
-    fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
         let mut sent = Sent::default();
         let lane = &self.lanes[worker % self.lanes.len()];
         // Held by another worker only where a device has fewer transmit queues than there are workers.
@@ -316,7 +316,7 @@ impl TxPort for EthPort {
             sent.full = staged.len() as u64;
             return sent;
         }
-        for staged in staged {
+        for staged in staged.iter() {
             let frame = frames.frame(usize::from(staged.index));
             let outcome = if frame.is_complete() {
                 self.mbuf(frame, staged).map(|mbuf| lane.push(mbuf, &mut sent))

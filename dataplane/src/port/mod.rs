@@ -43,7 +43,7 @@ pub trait TxPort: Send + Sync {
     /// Sends those of the frames that are staged, those of a flow in order. `worker` is the
     /// sender's number, by which a NIC's port chooses a queue. Every staged frame is counted in
     /// the answer exactly once. Never waits for room.
-    fn send(&self, worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent;
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent;
 
     /// Sends a frame of this host's own, of [`HEAD_MAX`](vhost::HEAD_MAX) bytes at most, before all
     /// that is given to the sender's queue from now on. Returns whether it was taken. A device that
@@ -55,7 +55,7 @@ pub trait TxPort: Send + Sync {
 
 impl TxPort for Device {
     #[inline]
-    fn send(&self, _worker: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
+    fn send(&self, _worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
         Self::send(self, frames, staged)
     }
 }

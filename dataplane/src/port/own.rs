@@ -1,7 +1,7 @@
 //! Frames of this host's own, which come from no port: they are sent by the control side, as a
 //! worker sends those that it has received.
 
-use vhost::{BURST_MAX, Burst, HEAD_MAX, Received, Source, Staged, TagEdit};
+use vhost::{BURST_MAX, Burst, HEAD_MAX, Received, Source, Staged};
 
 use super::TxPort;
 
@@ -18,8 +18,7 @@ pub fn send<T: AsRef<[u8]> + Sync>(
     for frames in frames.chunks(BURST_MAX) {
         let mut crier = Crier(frames);
         let received = Received::take(&mut crier, &mut burst);
-        let staged = |index| Staged { index, tag: TagEdit::Keep, sole: false };
-        let staged: Vec<_> = (0..received.frames().len() as u8).map(staged).collect();
+        let staged = Staged::new(received.frames().all());
         if !staged.is_empty() {
             sent += port.send(lane, received.frames(), &staged).frames;
         }

@@ -5,7 +5,7 @@
 //! frame that has one receiver the buffer is handed on. What the listener cannot take is lost to it
 //! alone, and counted at its port like anything else that it is sent.
 
-use vhost::{BURST_MAX, Staged, TagEdit};
+use vhost::Staged;
 
 use super::{Filter, WatchedBurst};
 use crate::snapshot::PortId;
@@ -54,30 +54,25 @@ impl WatchedBurst<'_> {
         let Some(mirror) = self.plan.mirrors.of(self.from).filter(|mirror| mirror.received) else {
             return;
         };
-        let all = (0..self.frames.len()).map(|index| (index as u8, TagEdit::Keep));
-        self.copy(mirror, all);
+        self.copy(mirror, Staged::new(self.frames.all()));
     }
 
     /// Copies what is about to go to a port, as that port is sent it.
-    pub(super) fn mirror_sent(&self, to: PortId, staged: &[Staged]) {
+    pub(super) fn mirror_sent(&self, to: PortId, staged: Staged<'_>) {
         if let Some(mirror) = self.plan.mirrors.of(to).filter(|mirror| mirror.sent) {
-            self.copy(mirror, staged.iter().map(|staged| (staged.index, staged.tag)));
+            self.copy(mirror, staged);
         }
     }
 
-    fn copy(&self, mirror: &Mirror, frames: impl Iterator<Item = (u8, TagEdit)>) {
-        let mut copies = [Staged { index: 0, tag: TagEdit::Keep, sole: false }; BURST_MAX];
-        let mut len = 0;
-        for (index, tag) in frames {
-            if mirror.filter.matches(self.frames.frame(usize::from(index)).head()) {
-                copies[len] = Staged { index, tag, sole: false };
-                len += 1;
-            }
-        }
-        let copies = &copies[..len];
+    fn copy(&self, mirror: &Mirror, staged: Staged<'_>) {
+        let matches = |index| mirror.filter.matches(self.frames.frame(usize::from(index)).head());
+        let indexes = staged.iter().map(|frame| frame.index);
+        let matched =
+            indexes.filter(|index| matches(*index)).fold(0, |all, index| all | 1 << index);
+        let copies = staged.only(matched).with_shared(matched);
         if !copies.is_empty() {
-            let sent = self.plan.send(self.worker, mirror.to, self.frames, copies);
-            self.counters.of(mirror.to).sent(len as u64, sent);
+            let sent = self.plan.send(self.worker, mirror.to, self.frames, &copies);
+            self.counters.of(mirror.to).sent(copies.len() as u64, sent);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vhost::{BURST_MAX, Frames, Sent, Staged, TagEdit};
+use vhost::{BURST_MAX, Frames, Sent, Staged, StagedFrame, TagEdit};
 
 use super::{Record, Step, WATCHES_MAX, Wanted, Watch};
 use crate::counters::{DropReason, WorkerCounters};
@@ -181,11 +181,11 @@ impl Watching<'_> {
 
     /// Has records ready of a frame that is about to be sent, as it must be copied before. Returns
     /// whether any watch wants to know how it ends.
-    fn open(&mut self, staged: &Staged, to: PortId) -> bool {
+    fn open(&mut self, frame: StagedFrame, to: PortId) -> bool {
         let mut any = false;
         for at in 0..self.burst.watches().len() {
-            if self.wants(at, staged.index, to) {
-                let record = self.copy(at, usize::from(staged.index), staged.tag, to);
+            if self.wants(at, frame.index, to) {
+                let record = self.copy(at, usize::from(frame.index), frame.tag, to);
                 any |= record.is_some();
                 self.witness.notes[at].open = record;
             }
@@ -193,11 +193,11 @@ impl Watching<'_> {
         any
     }
 
-    fn close(&mut self, staged: &Staged, to: PortId, dropped: Option<DropReason>) {
+    fn close(&mut self, frame: StagedFrame, to: PortId, dropped: Option<DropReason>) {
         for at in 0..self.burst.watches().len() {
             let Some(record) = self.witness.notes[at].open.take() else { continue };
             if self.shows(at, to, dropped) {
-                let step = Step::Sent { to, tag: staged.tag, dropped };
+                let step = Step::Sent { to, tag: frame.tag, dropped };
                 self.publish(at, Record { step, ..record });
             } else if let Some(ring) = self.burst.watches()[at].rings.get(self.burst.worker) {
                 ring.give_back(record);
@@ -207,31 +207,37 @@ impl Watching<'_> {
 }
 
 impl Sight for Watching<'_> {
-    fn denied(&mut self, to: PortId, staged: Staged, reason: DropReason) {
-        if self.open(&staged, to) {
-            self.close(&staged, to, Some(reason));
+    fn denied(&mut self, to: PortId, frame: StagedFrame, reason: DropReason) {
+        if self.open(frame, to) {
+            self.close(frame, to, Some(reason));
         }
     }
 
     /// Hands each frame that is wanted over by itself, and what is between them in one go: so their
     /// order is kept, and it is known what became of each.
-    fn send(&mut self, to: PortId, staged: &[Staged], send: impl Fn(&[Staged]) -> Sent) -> Sent {
-        self.burst.mirror_sent(to, staged);
-        let send = |staged: &[Staged]| match staged {
-            [] => Sent::default(),
-            _ => send(staged),
+    fn send(
+        &mut self,
+        to: PortId,
+        staged: &Staged<'_>,
+        send: impl Fn(&Staged<'_>) -> Sent,
+    ) -> Sent {
+        self.burst.mirror_sent(to, *staged);
+        let send = |staged: Staged<'_>| match staged.is_empty() {
+            true => Sent::default(),
+            false => send(&staged),
         };
-        let (mut sent, mut begin) = (Sent::default(), 0);
-        for (place, one) in staged.iter().enumerate() {
-            if self.open(one, to) {
-                sent += send(&staged[begin..place]);
-                let alone = send(&staged[place..=place]);
-                self.close(one, to, DropReason::of(&alone));
+        let (mut sent, mut rest) = (Sent::default(), *staged);
+        for frame in staged.iter() {
+            if self.open(frame, to) {
+                let bit = 1 << frame.index;
+                sent += send(rest.only(bit - 1));
+                let alone = send(rest.only(bit));
+                self.close(frame, to, DropReason::of(&alone));
                 sent += alone;
-                begin = place + 1;
+                rest = rest.only(!(bit | bit - 1));
             }
         }
-        sent += send(&staged[begin..]);
+        sent += send(rest);
         sent
     }
 }

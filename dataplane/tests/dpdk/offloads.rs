@@ -14,7 +14,8 @@ use vhost::mock::Guest;
 use vhost::session::{Session, SessionOptions};
 use vhost::socket::{Access, Listener};
 use vhost::{
-    Burst, Device, Offload, Offloads, Received, RxQueue, Sent, Staged, TagEdit, Vring, VringConfig,
+    BURST_MAX, Burst, Device, Offload, Offloads, Received, RxQueue, Sent, Staged, TagEdit, Vring,
+    VringConfig,
 };
 
 use crate::eal;
@@ -42,7 +43,8 @@ impl Sender {
         let frames = received.frames();
         let offload = frames.frame(0).offload();
         assert!(!offload.is_impossible() && !frames.frame(0).is_complete());
-        let sent = port.send(0, frames, &[Staged { index: 0, tag, sole: true }]);
+        let edits = [tag; BURST_MAX];
+        let sent = port.send(0, frames, &Staged::new(1).with_edits(1, &edits));
         let bytes = frames.frame(0).bytes_with(tag) as u64;
         assert_eq!(sent, Sent { frames: 1, bytes, ..Sent::default() }, "nothing is done to it");
         offload

@@ -11,10 +11,12 @@
 
 mod frame;
 mod reader;
+mod staged;
 
 pub(crate) use frame::Lead;
 pub use frame::{FrameRef, TagEdit};
 pub(crate) use reader::Reader;
+pub use staged::{Staged, StagedFrame};
 
 use std::ops::AddAssign;
 
@@ -61,17 +63,6 @@ impl Segment {
     pub unsafe fn new(address: *const u8, bytes: u32) -> Self {
         Self { address, bytes }
     }
-}
-
-/// A frame of a burst that shall go to one port.
-#[derive(Clone, Copy, Debug)]
-pub struct Staged {
-    /// Its index in the burst.
-    pub index: u8,
-    /// What happens to its tag.
-    pub tag: TagEdit,
-    /// Whether it goes to this port only, so that what it lies in may be handed on as it is.
-    pub sole: bool,
 }
 
 /// What became of the frames that were given to a port's transmit side.
@@ -415,6 +406,12 @@ impl<'a> Frames<'a> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.burst.len == 0
+    }
+
+    /// All of them, a bit for each by its index.
+    #[inline(always)]
+    pub fn all(&self) -> u64 {
+        u64::MAX.checked_shr(u64::BITS - self.burst.len as u32).unwrap_or(0)
     }
 
     /// One of them.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::burst::{Received, TagEdit};
+use crate::burst::{BURST_MAX, Received};
 use crate::mock::Guest;
 use crate::vring::{RingLayout, VringConfig, VringError};
 
@@ -86,10 +86,7 @@ impl Receiver {
 
 fn send(device: &Device, source: &mut Flows, burst: &mut Burst) -> Sent {
     let received = Received::take(source, burst);
-    let staged: Vec<_> = (0..received.frames().len())
-        .map(|index| Staged { index: index as u8, tag: TagEdit::Keep, sole: true })
-        .collect();
-    device.send(received.frames(), &staged)
+    device.send(received.frames(), &Staged::new(received.frames().all()))
 }
 
 /// Sends `bursts` bursts and expects all of their frames to arrive.

@@ -27,7 +27,7 @@ impl<L: Layout> Ring<L> {
     pub(super) fn enqueue(
         &mut self,
         frames: Frames<'_>,
-        staged: &[Staged],
+        staged: &Staged<'_>,
         counters: &RingCounters,
     ) -> (Sent, Result<(), Violation>) {
         let mut sent = Sent::default();
@@ -35,19 +35,16 @@ impl<L: Layout> Ring<L> {
             sent.down = staged.len() as u64;
             return (sent, Ok(()));
         }
-        let mut outcome = Ok(());
-        for staged in staged.chunks(BURST_MAX) {
-            outcome = self.enqueue_chunk(frames, staged, &mut sent);
-            if outcome.is_err() {
-                sent.down = staged.len() as u64 - sent.done();
-                break;
-            }
+        let wanted = staged.len();
+        let mut outcome = self.enqueue_all(frames, staged, wanted, &mut sent);
+        if outcome.is_err() {
+            sent.down = wanted as u64 - sent.done();
         }
         self.publish(counters);
         if outcome.is_ok() {
             // The next burst is likely as long. While it is received and decided on, the lines
             // that it will be written to come over.
-            outcome = self.look_up(staged.len().min(BURST_MAX), WRITE);
+            outcome = self.look_up(wanted, WRITE);
         }
         self.broken = outcome.is_err();
         count(&counters.frames, sent.frames);
@@ -57,36 +54,47 @@ impl<L: Layout> Ring<L> {
         (sent, outcome)
     }
 
-    fn enqueue_chunk(
+    /// Sends the frames that are staged, which are as many as `wanted`.
+    fn enqueue_all(
         &mut self,
         frames: Frames<'_>,
-        staged: &[Staged],
+        staged: &Staged<'_>,
+        wanted: usize,
         sent: &mut Sent,
     ) -> Result<(), Violation> {
-        self.look_up(staged.len(), WRITE)?;
-        self.layout.prepare(staged.len(), WRITE);
-        let mut staged = staged;
+        self.look_up(wanted, WRITE)?;
+        self.layout.prepare(wanted, WRITE);
+        let mut rest = staged.frames();
         loop {
-            let run = self.fill_singles(frames, staged, sent);
-            staged = &staged[run..];
-            let Some((first, others)) = staged.split_first() else { return Ok(()) };
-            self.fill_any(frames.frame(usize::from(first.index)), first.tag, sent)?;
-            staged = others;
+            rest = self.fill_singles(frames, staged, rest, sent);
+            if rest == 0 {
+                return Ok(());
+            }
+            let index = rest.trailing_zeros() as u8;
+            self.fill_any(frames.frame(usize::from(index)), staged.tag(index), sent)?;
+            rest &= rest - 1;
         }
     }
 
-    /// Sends frames as long as each fits a buffer that is known and in one piece, and its driver
-    /// takes it as it is. Returns how many.
+    /// Sends the frames of `rest` as long as each fits a buffer that is known and in one piece, and its
+    /// driver takes it as it is. Returns which are left.
     ///
     /// What nearly all frames pass: it keeps in registers what it counts.
     #[inline(always)]
-    fn fill_singles(&mut self, frames: Frames<'_>, staged: &[Staged], sent: &mut Sent) -> usize {
-        let header_bytes = self.header_bytes;
+    fn fill_singles(
+        &mut self,
+        frames: Frames<'_>,
+        staged: &Staged<'_>,
+        mut rest: u64,
+        sent: &mut Sent,
+    ) -> u64 {
+        let (header_bytes, known) = (self.header_bytes, self.slots.len());
         let (mut run, mut run_bytes) = (0, 0);
-        for staged in staged.iter().take(self.slots.len()) {
-            let frame = frames.frame(usize::from(staged.index));
+        while rest != 0 && run < known {
+            let index = rest.trailing_zeros() as u8;
+            let (frame, tag) = (frames.frame(usize::from(index)), staged.tag(index));
             let slot = self.slots.at(run);
-            let bytes = frame.bytes_with(staged.tag);
+            let bytes = frame.bytes_with(tag);
             let needed = bytes as u32 + header_bytes;
             if slot.bytes < needed {
                 break;
@@ -94,7 +102,7 @@ impl<L: Layout> Ring<L> {
             let header = if frame.is_complete() {
                 NetHeader::PLAIN
             } else if self.accepted.take(frame.offload()) {
-                NetHeader::passing(frame.offload(), staged.tag)
+                NetHeader::passing(frame.offload(), tag)
             } else {
                 break;
             };
@@ -102,9 +110,10 @@ impl<L: Layout> Ring<L> {
             // ring keeps mapped.
             unsafe {
                 write_header(slot.host, header_bytes, header, 1);
-                frame.copy_to(staged.tag, slot.host.add(header_bytes as usize));
+                frame.copy_to(tag, slot.host.add(header_bytes as usize));
             }
             self.layout.use_single(run, slot.id, needed);
+            rest &= rest - 1;
             run += 1;
             run_bytes += bytes as u64;
         }
@@ -112,7 +121,7 @@ impl<L: Layout> Ring<L> {
         self.slots.pass(run);
         sent.frames += run as u64;
         sent.bytes += run_bytes;
-        run
+        rest
     }
 
     /// Sends a frame of any kind to buffers of any form.

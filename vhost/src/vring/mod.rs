@@ -290,7 +290,7 @@ impl Vring {
     pub(crate) fn enqueue(
         &mut self,
         frames: Frames<'_>,
-        staged: &[Staged],
+        staged: &Staged<'_>,
         counters: &RingCounters,
     ) -> (Sent, Result<(), Violation>) {
         either!(&mut self.ring, ring => ring.enqueue(frames, staged, counters))

@@ -70,8 +70,8 @@ fn relay(source: &mut Bare, target: &mut Bare, tag: TagEdit) -> Sent {
     let mut burst = Burst::default();
     let received = Received::take(source, &mut burst);
     let frames = received.frames();
-    let staged: Vec<_> =
-        (0..frames.len()).map(|index| Staged { index: index as u8, tag, sole: true }).collect();
+    let edits = [tag; BURST_MAX];
+    let staged = Staged::new(frames.all()).with_edits(u64::MAX, &edits);
     let (sent, outcome) = target.ring.enqueue(frames, &staged, &target.counters);
     target.outcome = outcome;
     sent

@@ -11,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vhost::session::{Session, SessionOptions, SessionSummary};
 use vhost::socket::{Access, Connection, Listener};
-use vhost::{Burst, Device, Received, Staged, TagEdit};
+use vhost::{Burst, Device, Received, Staged};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_vhost::vhost_user::Frontend;
 use vmm_vhost::{VhostUserMemoryRegionInfo, VringConfigData};
@@ -84,9 +84,7 @@ impl Echo {
                 let mut moved = 0;
                 for queue in &mut queues {
                     let received = Received::take(queue, &mut burst);
-                    let staged: Vec<_> = (0..received.frames().len())
-                        .map(|index| Staged { index: index as u8, tag: TagEdit::Keep, sole: true })
-                        .collect();
+                    let staged = Staged::new(received.frames().all());
                     moved += staged.len();
                     if !staged.is_empty() {
                         device.send(received.frames(), &staged);

@@ -3,15 +3,15 @@
 use parking_lot::Mutex;
 
 use super::*;
-use vhost::Received;
+use vhost::{Received, StagedFrame};
 
 /// Records the last byte of each frame that it is given.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<u8>>);
 
 impl TxPort for Recorder {
-    fn send(&self, _: usize, frames: Frames<'_>, staged: &[Staged]) -> Sent {
-        let serial = |one: &Staged| frames.frame(usize::from(one.index)).head().last().copied();
+    fn send(&self, _: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
+        let serial = |one: StagedFrame| frames.frame(usize::from(one.index)).head().last().copied();
         let mut record = self.0.try_lock().expect("one thread");
         record.extend(staged.iter().filter_map(serial));
         Sent { frames: staged.len() as u64, ..Sent::default() }

@@ -1,7 +1,7 @@
 //! From ring to ring: what is passed on, what is completed, and what a receiver finds.
 
 use super::*;
-use crate::burst::{Sent, Staged};
+use crate::burst::{BURST_MAX, Sent, Staged};
 use crate::vring::Violation;
 
 const TAKES_ALL: u64 =
@@ -33,8 +33,8 @@ impl Receiver {
         let mut burst = Burst::default();
         let received = Received::take(sender, &mut burst);
         let frames = received.frames();
-        let staged: Vec<_> =
-            (0..frames.len() as u8).map(|index| Staged { index, tag, sole: true }).collect();
+        let edits = [tag; BURST_MAX];
+        let staged = Staged::new(frames.all()).with_edits(u64::MAX, &edits);
         let (sent, outcome) = self.ring.enqueue(frames, &staged, &RingCounters::default());
         assert_eq!(outcome, Ok::<(), Violation>(()));
         (sent, self.guest.received_with_headers())
@@ -137,8 +137,7 @@ fn without_mergeable_buffers_a_large_frame_needs_a_large_buffer() {
     let mut sender = sender(&plan, 1);
     let mut burst = Burst::default();
     let received = Received::take(&mut sender, &mut burst);
-    let staged = [Staged { index: 0, tag: TagEdit::Keep, sole: true }];
-    let (sent, _) = ring.enqueue(received.frames(), &staged, &RingCounters::default());
+    let (sent, _) = ring.enqueue(received.frames(), &Staged::new(1), &RingCounters::default());
     assert_eq!(sent.frames, 1);
     let frame = plan.frame();
     assert_eq!(guest.completed()[0].bytes as usize, 10 + frame.len());
