@@ -266,9 +266,10 @@ impl<'a> FrameRef<'a> {
                 }
             }
         } else {
-            let mut reader = self.reader(tag);
+            // By a copy, as it is asked by its address there: so this one stays in registers.
+            let frame = *self;
             // SAFETY: as the caller vouches; the reader gives exactly that many bytes.
-            unsafe { reader.read(target, self.bytes_with(tag)) };
+            unsafe { frame.reader(tag).read(target, frame.bytes_with(tag)) };
         }
     }
 

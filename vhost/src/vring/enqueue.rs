@@ -89,11 +89,11 @@ impl<L: Layout> Ring<L> {
         sent: &mut Sent,
     ) -> u64 {
         let (header_bytes, known) = (self.header_bytes, self.slots.len());
-        let (mut run, mut run_bytes) = (0, 0);
-        while rest != 0 && run < known {
+        let (mut run, mut run_bytes) = (0_u32, 0);
+        while rest != 0 && run < known as u32 {
             let index = rest.trailing_zeros() as u8;
             let (frame, tag) = (frames.frame(usize::from(index)), staged.tag(index));
-            let slot = self.slots.at(run);
+            let slot = self.slots.at(run as usize);
             let bytes = frame.bytes_with(tag);
             let needed = bytes as u32 + header_bytes;
             if slot.bytes < needed {
@@ -112,14 +112,14 @@ impl<L: Layout> Ring<L> {
                 write_header(slot.host, header_bytes, header, 1);
                 frame.copy_to(tag, slot.host.add(header_bytes as usize));
             }
-            self.layout.use_single(run, slot.id, needed);
+            self.layout.use_single(run as usize, slot.id, needed);
             rest &= rest - 1;
             run += 1;
             run_bytes += bytes as u64;
         }
-        self.layout.pass(run);
-        self.slots.pass(run);
-        sent.frames += run as u64;
+        self.layout.pass(run as usize);
+        self.slots.pass(run as usize);
+        sent.frames += u64::from(run);
         sent.bytes += run_bytes;
         rest
     }
