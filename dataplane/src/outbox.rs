@@ -75,6 +75,17 @@ impl Outbox {
         }
     }
 
+    /// Says what happens to the tags of those of `frames`, a bit for each, that are in a port's lane.
+    pub(crate) fn edit(&mut self, port: PortId, frames: u64, tag: TagEdit) {
+        let lane = &mut self.lanes[port.index() % PORTS_MAX];
+        let mut rest = lane.frames & frames;
+        lane.edited |= rest;
+        while rest != 0 {
+            self.edits[port.index()][rest.trailing_zeros() as usize] = tag;
+            rest &= rest - 1;
+        }
+    }
+
     /// Notes that a frame goes to several ports.
     #[inline(always)]
     pub(crate) fn flood(&mut self, index: u8) {
@@ -135,5 +146,32 @@ impl Outbox {
             self.lanes[port.index()] = Lane::default();
         }
         self.flooded = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_port_gets_its_frames_with_their_tags() {
+        let port = |number| PortId::new(number).expect("few ports");
+        let mut outbox = Outbox::default();
+        outbox.push(port(1), 0, TagEdit::Keep);
+        outbox.push(port(2), 3, TagEdit::Pop);
+        outbox.flood(63);
+        outbox.push(port(2), 63, TagEdit::Keep);
+        outbox.push(port(1), 63, TagEdit::Keep);
+        outbox.edit(port(1), !1, TagEdit::Push(7));
+        let frame = |index, tag, sole| StagedFrame { index, tag, sole };
+        let expected = [
+            (port(1), vec![frame(0, TagEdit::Keep, true), frame(63, TagEdit::Push(7), false)]),
+            (port(2), vec![frame(3, TagEdit::Pop, true), frame(63, TagEdit::Keep, false)]),
+        ];
+        assert_eq!(outbox.all(), expected);
+        assert_eq!(
+            [0, 3, 63, 5].map(|index| outbox.destinations(index)),
+            [(1, false), (1, false), (2, true), (0, false)]
+        );
     }
 }

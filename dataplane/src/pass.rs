@@ -1,12 +1,12 @@
 //! One burst of one port on its way through the tables: frame by frame, each to lanes or a counter.
 
-use vhost::{FrameRef, Frames};
+use vhost::{FrameRef, Frames, TagEdit};
 
 use crate::acl::Direction;
 use crate::counters::{DropReason, WorkerCounters};
 use crate::decide::{Egress, accept, decide, find, foresee};
 use crate::fdb::Learner;
-use crate::headers::{Headers, Mac, Tag, bytes_of};
+use crate::headers::{Headers, Mac, bytes_of};
 use crate::outbox::Outbox;
 use crate::packet::{Looks, Packet};
 use crate::policy::Left;
@@ -103,38 +103,63 @@ impl<'a> Pass<'a> {
         let headers = Headers::parse(frame)?;
         let attached = self.attached.ok_or(DropReason::PortDown)?;
         let egress = decide(&headers, self.ingress, attached, self.snapshot, &mut self.learner)?;
-        self.stage(index, headers.tag, egress, outbox);
+        let tag = headers.tag;
+        self.stage(index, egress, outbox, |domain, to| domain.tag_edit(tag, to));
         Ok(())
     }
 
-    /// As [`frame`](Self::frame), of a plain frame from the port's own address: it has no tag, and of its
-    /// sender all is known.
-    #[inline(always)]
-    pub fn plain_frame(
-        &mut self,
-        index: u8,
-        frame: FrameRef<'_>,
+    /// As [`frame`](Self::frame), of the frames of a burst that are plain and from the port's own
+    /// address, a bit for each: they have no tag, and of their sender all is known. Tells of each that is
+    /// dropped why.
+    ///
+    /// A function of its own, in whose registers is what it needs.
+    #[inline(never)]
+    pub fn plain_frames(
+        &self,
+        frames: Frames<'_>,
+        plain: u64,
         home: Home<'_>,
         outbox: &mut Outbox,
-    ) -> Result<(), DropReason> {
-        let destination = home.destination(frame)?;
-        let egress = find(destination, self.ingress, home.domain, self.snapshot, &self.learner)?;
-        self.stage(index, None, egress, outbox);
-        Ok(())
+        mut dropped: impl FnMut(usize, DropReason),
+    ) {
+        let mut rest = plain;
+        while rest != 0 {
+            let index = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let egress = home.destination(frames.frame(index)).and_then(|destination| {
+                find(destination, self.ingress, home.domain, self.snapshot, &self.learner)
+            });
+            match egress {
+                Ok(egress) => self.stage(index as u8, egress, outbox, |_, _| TagEdit::Keep),
+                Err(reason) => dropped(index, reason),
+            }
+        }
+        // All of them get the same tag, and at one port only.
+        if let Some((uplink, _)) = home.domain.uplink {
+            let tag = home.domain.tag_edit(None, uplink);
+            if tag != TagEdit::Keep {
+                outbox.edit(uplink, plain, tag);
+            }
+        }
     }
 
-    /// Puts a frame into the lanes of the ports that it goes to.
+    /// Puts a frame into the lanes of the ports that it goes to. `edit` says what happens there to its
+    /// tag.
     #[inline(always)]
-    fn stage(&self, index: u8, tag: Option<Tag>, egress: Egress<'_>, outbox: &mut Outbox) {
+    fn stage(
+        &self,
+        index: u8,
+        egress: Egress<'_>,
+        outbox: &mut Outbox,
+        edit: impl Fn(&Domain, PortId) -> TagEdit,
+    ) {
         match egress {
-            Egress::Port(to, domain) => {
-                outbox.push(to, index, domain.tag_edit(tag, to));
-            }
+            Egress::Port(to, domain) => outbox.push(to, index, edit(domain, to)),
             Egress::Flood(domain) => {
                 self.counters.of(self.ingress).flooded();
                 outbox.flood(index);
                 for to in domain.members.iter().filter(|to| **to != self.ingress) {
-                    outbox.push(*to, index, domain.tag_edit(tag, *to));
+                    outbox.push(*to, index, edit(domain, *to));
                 }
             }
         }
@@ -305,7 +330,9 @@ mod tests {
             let (mut long, mut short) = (Outbox::default(), Outbox::default());
             let expected = pass.frame(0, frame, &mut long);
             let home = pass.home().expect("the port's own address is known");
-            prop_assert_eq!(pass.plain_frame(0, frame, home, &mut short), expected);
+            let mut result = Ok(());
+            pass.plain_frames(received.frames(), 1, home, &mut short, |_, reason| result = Err(reason));
+            prop_assert_eq!(result, expected);
             prop_assert_eq!(short.all(), long.all());
             prop_assert_eq!(fdb.entries(0).len(), 1, "a known address is not learned");
         }

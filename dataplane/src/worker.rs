@@ -109,19 +109,22 @@ impl Worker {
             }
             let filters = snapshot.filters();
             let left = if filters { pass.inspect(frames, looks, witness) } else { Left::ALL };
-            let home = pass.home();
-            for (index, frame) in frames.iter().enumerate() {
-                let is_in = |frames: u64| frames >> index & 1 != 0;
-                let staged = match home {
-                    Some(home) if is_in(left.plain) => {
-                        pass.plain_frame(index as u8, frame, home, outbox)
-                    }
-                    _ if is_in(left.passed) => pass.frame(index as u8, frame, outbox),
-                    _ => continue,
-                };
-                if let Err(reason) = staged {
-                    port.dropped(reason, 1);
-                    witness.note(index, reason);
+            let mut rest = left.passed & frames.all();
+            let mut dropped = |index: usize, reason| {
+                port.dropped(reason, 1);
+                witness.note(index, reason);
+            };
+            if left.plain != 0
+                && let Some(home) = pass.home()
+            {
+                pass.plain_frames(frames, left.plain, home, outbox, &mut dropped);
+                rest &= !left.plain;
+            }
+            while rest != 0 {
+                let index = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                if let Err(reason) = pass.frame(index as u8, frames.frame(index), outbox) {
+                    dropped(index, reason);
                 }
             }
             if filters {
