@@ -332,7 +332,7 @@ impl PortCounters {
     }
 
     #[inline(always)]
-    pub(crate) fn sent(&self, staged: u64, sent: vhost::Sent) {
+    pub(crate) fn sent(&self, staged: u64, sent: &vhost::Sent) {
         count(&self.sent_frames, sent.frames);
         count(&self.sent_bytes, sent.bytes);
         if sent.checksums != 0 {
@@ -340,7 +340,7 @@ impl PortCounters {
             count(&self.segments, sent.segments);
         }
         if sent.frames != staged {
-            for (reason, frames) in DropReason::all_of(&sent) {
+            for (reason, frames) in DropReason::all_of(sent) {
                 self.dropped(reason, frames);
             }
         }

@@ -32,8 +32,13 @@ pub(crate) trait Sight {
     fn denied(&mut self, to: PortId, frame: StagedFrame, reason: DropReason);
 
     /// Hands frames over to a port by `send`, all of them in order, and at once or not.
-    fn send(&mut self, to: PortId, staged: &Staged<'_>, send: impl Fn(&Staged<'_>) -> Sent)
-    -> Sent;
+    fn send(
+        &mut self,
+        to: PortId,
+        staged: &Staged<'_>,
+        sent: &mut Sent,
+        send: impl Fn(&Staged<'_>, &mut Sent),
+    );
 }
 
 /// Nobody.
@@ -44,8 +49,14 @@ impl Sight for Unseen {
     fn denied(&mut self, _: PortId, _: StagedFrame, _: DropReason) {}
 
     #[inline(always)]
-    fn send(&mut self, _: PortId, staged: &Staged<'_>, send: impl Fn(&Staged<'_>) -> Sent) -> Sent {
-        send(staged)
+    fn send(
+        &mut self,
+        _: PortId,
+        staged: &Staged<'_>,
+        sent: &mut Sent,
+        send: impl Fn(&Staged<'_>, &mut Sent),
+    ) {
+        send(staged, sent);
     }
 }
 
@@ -139,8 +150,11 @@ impl Outbox {
             if staged.is_empty() {
                 continue;
             }
-            let sent = sight.send(port, &staged, |staged| plan.send(worker, port, frames, staged));
-            counters.of(port).sent(staged.len() as u64, sent);
+            let mut sent = Sent::default();
+            sight.send(port, &staged, &mut sent, |staged, sent| {
+                plan.send(worker, port, frames, staged, sent);
+            });
+            counters.of(port).sent(staged.len() as u64, &sent);
         }
         for port in self.waiting.drain(..) {
             self.lanes[port.index()] = Lane::default();

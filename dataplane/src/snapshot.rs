@@ -102,10 +102,11 @@ impl Plan {
         to: PortId,
         frames: Frames<'_>,
         staged: &Staged<'_>,
-    ) -> Sent {
+        sent: &mut Sent,
+    ) {
         match self.egress.get(to.index()) {
-            Some(Some(egress)) => egress.send(worker, frames, staged),
-            _ => Sent { down: staged.len() as u64, ..Sent::default() },
+            Some(Some(egress)) => egress.send(worker, frames, staged, sent),
+            _ => sent.down += staged.len() as u64,
         }
     }
 }

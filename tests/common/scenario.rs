@@ -34,7 +34,7 @@ use dataplane::publish::Publisher;
 use dataplane::snapshot::{DomainId, DomainSpec, Plan, PortId, SnapshotBuilder, Vid};
 use dataplane::worker::Worker;
 use vhost::mock::Guest;
-use vhost::{Burst, Device, Received, Segment, Source, Staged, TagEdit};
+use vhost::{Burst, Device, Received, Segment, Sent, Source, Staged, TagEdit};
 
 use super::eal;
 
@@ -385,7 +385,8 @@ impl Scenario {
                 let mut source = Bytes(bytes.to_vec());
                 let mut burst = Burst::default();
                 let received = Received::take(&mut source, &mut burst);
-                let sent = port.send(0, received.frames(), &Staged::new(1));
+                let mut sent = Sent::default();
+                port.send(0, received.frames(), &Staged::new(1), &mut sent);
                 assert_eq!(sent.frames, 1, "the wire takes it");
             }
         }

@@ -109,62 +109,66 @@ impl Device {
     }
 
     /// Sends frames to the guest. If several of its receiveqs take frames, each flow goes to one
-    /// of them. A ring's lock is held once for all frames that go there.
+    /// of them. A ring's lock is held once for all frames that go there. What became of them is added
+    /// to `sent`.
     #[inline]
-    pub fn send(&self, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
+    pub fn send(&self, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent) {
         let open = self.open.load(Ordering::Relaxed);
-        if open.is_power_of_two()
-            && let Some(sent) = self.send_to(open.trailing_zeros() as usize, frames, staged)
-        {
-            return sent;
+        let pair = open.trailing_zeros() as usize;
+        if !open.is_power_of_two() || !self.send_to(pair, frames, staged, sent) {
+            self.send_by_flow(frames, staged, sent);
         }
-        self.send_by_flow(frames, staged)
     }
 
     /// Spreads frames over the pairs whose receiveq takes frames, if there are any.
     #[inline(never)]
-    fn send_by_flow(&self, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
+    fn send_by_flow(&self, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent) {
         let open = self.open.load(Ordering::Relaxed);
         if open == 0 {
-            return Sent { down: staged.len() as u64, ..Sent::default() };
+            sent.down += staged.len() as u64;
+            return;
         }
-        let mut sent = Sent::default();
         for (pair, lane) in Spread::new(open, frames, staged).lanes() {
-            sent += self.send_from(pair, frames, &staged.only(lane));
+            self.send_from(pair, frames, &staged.only(lane), sent);
         }
-        sent
     }
 
     /// Sends frames to a pair or, if it was closed just now, to another one.
-    fn send_from(&self, pair: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
-        if let Some(sent) = self.send_to(pair, frames, staged) {
-            return sent;
+    fn send_from(&self, pair: usize, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent) {
+        if self.send_to(pair, frames, staged, sent) {
+            return;
         }
         let mut open = self.open.load(Ordering::Relaxed) & !(1 << pair);
         while open != 0 {
-            if let Some(sent) = self.send_to(open.trailing_zeros() as usize, frames, staged) {
-                return sent;
+            if self.send_to(open.trailing_zeros() as usize, frames, staged, sent) {
+                return;
             }
             open &= open - 1;
         }
-        Sent { down: staged.len() as u64, ..Sent::default() }
+        sent.down += staged.len() as u64;
     }
 
-    /// Sends frames to a pair, unless its receiveq takes none. Not inlined, so that the work on the
-    /// ring, which is, exists once and its variables stay in registers.
+    /// Sends frames to a pair, and returns whether its receiveq takes any. Not inlined, so that the work on
+    /// the ring, which is, exists once and its variables stay in registers.
     #[inline(never)]
-    fn send_to(&self, pair: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Option<Sent> {
+    fn send_to(
+        &self,
+        pair: usize,
+        frames: Frames<'_>,
+        staged: &Staged<'_>,
+        sent: &mut Sent,
+    ) -> bool {
         let queue = 2 * pair;
         let ring = &self.rings[queue];
         let Some(mut guard) = ring.seat.lock_bounded() else {
-            return Some(Sent { busy: staged.len() as u64, ..Sent::default() });
+            sent.busy += staged.len() as u64;
+            return true;
         };
-        let vring = guard.vring().filter(|vring| vring.is_enabled())?;
-        let (sent, outcome) = vring.enqueue(frames, staged, &ring.counters);
-        if let Err(violation) = outcome {
+        let Some(vring) = guard.vring().filter(|vring| vring.is_enabled()) else { return false };
+        if let Err(violation) = vring.enqueue(frames, staged, sent, &ring.counters) {
             self.report(RingViolation { queue, violation });
         }
-        Some(sent)
+        true
     }
 
     /// Makes a ring run, in place of the one that ran under this number. Control thread only.

@@ -17,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vhost::message::{Message, Request, VringAddresses, VringDescriptor, VringState};
 use vhost::session::{Session, SessionOptions};
 use vhost::socket::Connection;
-use vhost::{Burst, Device, Received, RegionSpec, Staged};
+use vhost::{Burst, Device, Received, RegionSpec, Sent, Staged};
 
 const GUEST: u64 = 0x4000_0000;
 const USER: u64 = 0x7f00_0000_0000;
@@ -240,7 +240,7 @@ fn play(device: &Arc<Device>, talk: Vec<Message>, noise: &mut Noise) -> String {
         for queue in [&mut first, &mut second] {
             let received = Received::take(queue, &mut burst);
             if !received.frames().is_empty() {
-                device.send(received.frames(), &Staged::new(1));
+                device.send(received.frames(), &Staged::new(1), &mut Sent::default());
             }
         }
         if let Some(violation) = device.take_violation() {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use vhost::mock::Guest;
-use vhost::{Burst, Device, Received, Source, Staged};
+use vhost::{Burst, Device, Received, Sent, Source, Staged};
 
 use crate::bed::{BURST, GuestBed, RING, frame, mac};
 use crate::part::{Meter, Part, Run};
@@ -53,7 +53,8 @@ fn enqueue(bytes: usize) -> Box<dyn Run> {
         to.supply(BURST);
         let received = Received::take(&mut rxq, &mut burst);
         meter.measure(|| {
-            let sent = to.device.send(received.frames(), black_box(&staged));
+            let mut sent = Sent::default();
+            to.device.send(received.frames(), black_box(&staged), &mut sent);
             assert_eq!(sent.frames, BURST);
         });
         drop(received);
@@ -89,7 +90,8 @@ fn enqueue_to_queues() -> Box<dyn Run> {
         }
         let received = Received::take(&mut rxq, &mut burst);
         meter.measure(|| {
-            let sent = device.send(received.frames(), black_box(&staged));
+            let mut sent = Sent::default();
+            device.send(received.frames(), black_box(&staged), &mut sent);
             assert_eq!(sent.frames, BURST);
         });
     })

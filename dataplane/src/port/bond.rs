@@ -191,16 +191,23 @@ impl BondPort {
     }
 
     #[inline]
-    fn send_by(&self, member: u8, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
+    fn send_by(
+        &self,
+        member: u8,
+        worker: usize,
+        frames: Frames<'_>,
+        staged: &Staged<'_>,
+        sent: &mut Sent,
+    ) {
         match self.members.get(usize::from(member)) {
-            Some(Some(egress)) => egress.send(worker, frames, staged),
-            _ => Sent { down: staged.len() as u64, ..Sent::default() },
+            Some(Some(egress)) => egress.send(worker, frames, staged, sent),
+            _ => sent.down += staged.len() as u64,
         }
     }
 
     /// Each frame by the member of its flow's class. A member gets its frames in their order.
-    fn send_shared(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
-        let (mut parts, mut lost) = ([0_u64; MEMBERS_MAX], 0);
+    fn send_shared(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent) {
+        let mut parts = [0_u64; MEMBERS_MAX];
         let mut left = staged.frames();
         while left != 0 {
             let index = left.trailing_zeros() as usize;
@@ -210,23 +217,21 @@ impl BondPort {
             match parts.get_mut(usize::from(chosen)) {
                 Some(part) => *part |= 1 << index,
                 // The last member was lost while this was going on.
-                None => lost += 1,
+                None => sent.down += 1,
             }
         }
-        let mut sent = Sent { down: lost, ..Sent::default() };
         for (member, part) in (0..).zip(parts).filter(|(_, part)| *part != 0) {
-            sent += self.send_by(member, worker, frames, &staged.only(part));
+            self.send_by(member, worker, frames, &staged.only(part), sent);
         }
-        sent
     }
 }
 
 impl TxPort for BondPort {
     #[inline]
-    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent) {
         match self.bond.carrier.load(Ordering::Acquire) {
-            SHARED => self.send_shared(worker, frames, staged),
-            member => self.send_by(member, worker, frames, staged),
+            SHARED => self.send_shared(worker, frames, staged, sent),
+            member => self.send_by(member, worker, frames, staged, sent),
         }
     }
 }

@@ -304,24 +304,23 @@ fn edit(mbuf: &mut Mbuf, tag: TagEdit) -> bool {
 
 impl TxPort for EthPort {
     #[inline]
-    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
-        let mut sent = Sent::default();
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent) {
         let lane = &self.lanes[worker % self.lanes.len()];
         // Held by another worker only where a device has fewer transmit queues than there are workers.
         let Some(mut lane) = lane.lock_bounded() else {
-            sent.busy = staged.len() as u64;
-            return sent;
+            sent.busy += staged.len() as u64;
+            return;
         };
         if !lane.first.is_empty() && !lane.send_first() {
-            sent.full = staged.len() as u64;
-            return sent;
+            sent.full += staged.len() as u64;
+            return;
         }
         for staged in staged.iter() {
             let frame = frames.frame(usize::from(staged.index));
             let outcome = if frame.is_complete() {
-                self.mbuf(frame, staged).map(|mbuf| lane.push(mbuf, &mut sent))
+                self.mbuf(frame, staged).map(|mbuf| lane.push(mbuf, sent))
             } else {
-                self.send_unfinished(&mut lane, frame, staged.tag, &mut sent)
+                self.send_unfinished(&mut lane, frame, staged.tag, sent)
             };
             match outcome {
                 Ok(()) => {}
@@ -330,8 +329,7 @@ impl TxPort for EthPort {
                 Err(Unsendable::Unfinished) => sent.unfinished += 1,
             }
         }
-        lane.flush(&mut sent);
-        sent
+        lane.flush(sent);
     }
 
     fn send_first(&self, worker: usize, frame: &[u8]) -> bool {

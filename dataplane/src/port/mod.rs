@@ -41,9 +41,9 @@ impl std::fmt::Debug for Rxq {
 /// The transmit side of a port. Any worker may send to any port.
 pub trait TxPort: Send + Sync {
     /// Sends those of the frames that are staged, those of a flow in order. `worker` is the
-    /// sender's number, by which a NIC's port chooses a queue. Every staged frame is counted in
-    /// the answer exactly once. Never waits for room.
-    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent;
+    /// sender's number, by which a NIC's port chooses a queue. What became of them is added to `sent`,
+    /// each counted exactly once. Never waits for room.
+    fn send(&self, worker: usize, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent);
 
     /// Sends a frame of this host's own, of [`HEAD_MAX`](vhost::HEAD_MAX) bytes at most, before all
     /// that is given to the sender's queue from now on. Returns whether it was taken. A device that
@@ -55,7 +55,7 @@ pub trait TxPort: Send + Sync {
 
 impl TxPort for Device {
     #[inline]
-    fn send(&self, _worker: usize, frames: Frames<'_>, staged: &Staged<'_>) -> Sent {
-        Self::send(self, frames, staged)
+    fn send(&self, _worker: usize, frames: Frames<'_>, staged: &Staged<'_>, sent: &mut Sent) {
+        Self::send(self, frames, staged, sent);
     }
 }

@@ -1,7 +1,7 @@
 //! Frames of this host's own, which come from no port: they are sent by the control side, as a
 //! worker sends those that it has received.
 
-use vhost::{BURST_MAX, Burst, HEAD_MAX, Received, Source, Staged};
+use vhost::{BURST_MAX, Burst, HEAD_MAX, Received, Sent, Source, Staged};
 
 use super::TxPort;
 
@@ -14,16 +14,16 @@ pub fn send<T: AsRef<[u8]> + Sync>(
     frames: &[T],
 ) -> u64 {
     let mut burst = Burst::default();
-    let mut sent = 0;
+    let mut sent = Sent::default();
     for frames in frames.chunks(BURST_MAX) {
         let mut crier = Crier(frames);
         let received = Received::take(&mut crier, &mut burst);
         let staged = Staged::new(received.frames().all());
         if !staged.is_empty() {
-            sent += port.send(lane, received.frames(), &staged).frames;
+            port.send(lane, received.frames(), &staged, &mut sent);
         }
     }
-    sent
+    sent.frames
 }
 
 struct Crier<'a, T>(&'a [T]);

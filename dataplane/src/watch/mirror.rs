@@ -5,7 +5,7 @@
 //! frame that has one receiver the buffer is handed on. What the listener cannot take is lost to it
 //! alone, and counted at its port like anything else that it is sent.
 
-use vhost::Staged;
+use vhost::{Sent, Staged};
 
 use super::{Filter, WatchedBurst};
 use crate::snapshot::PortId;
@@ -71,8 +71,9 @@ impl WatchedBurst<'_> {
             indexes.filter(|index| matches(*index)).fold(0, |all, index| all | 1 << index);
         let copies = staged.only(matched).with_shared(matched);
         if !copies.is_empty() {
-            let sent = self.plan.send(self.worker, mirror.to, self.frames, &copies);
-            self.counters.of(mirror.to).sent(copies.len() as u64, sent);
+            let mut sent = Sent::default();
+            self.plan.send(self.worker, mirror.to, self.frames, &copies, &mut sent);
+            self.counters.of(mirror.to).sent(copies.len() as u64, &sent);
         }
     }
 }

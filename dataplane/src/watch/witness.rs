@@ -219,25 +219,28 @@ impl Sight for Watching<'_> {
         &mut self,
         to: PortId,
         staged: &Staged<'_>,
-        send: impl Fn(&Staged<'_>) -> Sent,
-    ) -> Sent {
+        sent: &mut Sent,
+        send: impl Fn(&Staged<'_>, &mut Sent),
+    ) {
         self.burst.mirror_sent(to, *staged);
-        let send = |staged: Staged<'_>| match staged.is_empty() {
-            true => Sent::default(),
-            false => send(&staged),
+        let send = |staged: Staged<'_>, sent: &mut Sent| {
+            if !staged.is_empty() {
+                send(&staged, sent);
+            }
         };
-        let (mut sent, mut rest) = (Sent::default(), *staged);
+        let mut rest = *staged;
         for frame in staged.iter() {
             if self.open(frame, to) {
-                let bit = 1 << frame.index;
-                sent += send(rest.only(bit - 1));
-                let alone = send(rest.only(bit));
+                let bit = 1_u64 << frame.index;
+                let before = bit - 1;
+                send(rest.only(before), sent);
+                let mut alone = Sent::default();
+                send(rest.only(bit), &mut alone);
                 self.close(frame, to, DropReason::of(&alone));
-                sent += alone;
-                rest = rest.only(!(bit | bit - 1));
+                *sent += alone;
+                rest = rest.only(!(before | bit));
             }
         }
-        sent += send(rest);
-        sent
+        send(rest, sent);
     }
 }

@@ -44,7 +44,8 @@ impl Sender {
         let offload = frames.frame(0).offload();
         assert!(!offload.is_impossible() && !frames.frame(0).is_complete());
         let edits = [tag; BURST_MAX];
-        let sent = port.send(0, frames, &Staged::new(1).with_edits(1, &edits));
+        let mut sent = Sent::default();
+        port.send(0, frames, &Staged::new(1).with_edits(1, &edits), &mut sent);
         let bytes = frames.frame(0).bytes_with(tag) as u64;
         assert_eq!(sent, Sent { frames: 1, bytes, ..Sent::default() }, "nothing is done to it");
         offload

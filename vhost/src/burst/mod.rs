@@ -65,7 +65,7 @@ impl Segment {
     }
 }
 
-/// What became of the frames that were given to a port's transmit side.
+/// What became of frames that were given to a port's transmit side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Frames that were handed over.
@@ -103,12 +103,6 @@ impl Sent {
     #[inline]
     pub fn may_cut(&self) -> bool {
         self.segments < CUTS_MAX
-    }
-
-    /// Frames of which it is known what became of them.
-    pub(crate) fn done(&self) -> u64 {
-        let dropped = self.full + self.too_big + self.busy + self.no_buffer + self.unfinished;
-        self.frames + dropped + self.down
     }
 }
 

@@ -86,7 +86,9 @@ impl Receiver {
 
 fn send(device: &Device, source: &mut Flows, burst: &mut Burst) -> Sent {
     let received = Received::take(source, burst);
-    device.send(received.frames(), &Staged::new(received.frames().all()))
+    let mut sent = Sent::default();
+    device.send(received.frames(), &Staged::new(received.frames().all()), &mut sent);
+    sent
 }
 
 /// Sends `bursts` bursts and expects all of their frames to arrive.

@@ -28,17 +28,19 @@ impl<L: Layout> Ring<L> {
         &mut self,
         frames: Frames<'_>,
         staged: &Staged<'_>,
+        sent: &mut Sent,
         counters: &RingCounters,
-    ) -> (Sent, Result<(), Violation>) {
-        let mut sent = Sent::default();
+    ) -> Result<(), Violation> {
         if self.broken || !self.enabled {
-            sent.down = staged.len() as u64;
-            return (sent, Ok(()));
+            sent.down += staged.len() as u64;
+            return Ok(());
         }
+        let before = *sent;
         let wanted = staged.len();
-        let mut outcome = self.enqueue_all(frames, staged, wanted, &mut sent);
+        let mut rest = staged.frames();
+        let mut outcome = self.enqueue_all(frames, staged, wanted, &mut rest, sent);
         if outcome.is_err() {
-            sent.down = wanted as u64 - sent.done();
+            sent.down += u64::from(rest.count_ones());
         }
         self.publish(counters);
         if outcome.is_ok() {
@@ -47,32 +49,33 @@ impl<L: Layout> Ring<L> {
             outcome = self.look_up(wanted, WRITE);
         }
         self.broken = outcome.is_err();
-        count(&counters.frames, sent.frames);
-        count(&counters.bytes, sent.bytes);
-        count(&counters.full, sent.full);
-        count(&counters.too_big, sent.too_big);
-        (sent, outcome)
+        count(&counters.frames, sent.frames - before.frames);
+        count(&counters.bytes, sent.bytes - before.bytes);
+        count(&counters.full, sent.full - before.full);
+        count(&counters.too_big, sent.too_big - before.too_big);
+        outcome
     }
 
-    /// Sends the frames that are staged, which are as many as `wanted`.
+    /// Sends the frames that are staged, which are as many as `wanted`. Those of them are the `rest` of
+    /// which it is not yet known what became of them.
     fn enqueue_all(
         &mut self,
         frames: Frames<'_>,
         staged: &Staged<'_>,
         wanted: usize,
+        rest: &mut u64,
         sent: &mut Sent,
     ) -> Result<(), Violation> {
         self.look_up(wanted, WRITE)?;
         self.layout.prepare(wanted, WRITE);
-        let mut rest = staged.frames();
         loop {
-            rest = self.fill_singles(frames, staged, rest, sent);
-            if rest == 0 {
+            *rest = self.fill_singles(frames, staged, *rest, sent);
+            if *rest == 0 {
                 return Ok(());
             }
             let index = rest.trailing_zeros() as u8;
             self.fill_any(frames.frame(usize::from(index)), staged.tag(index), sent)?;
-            rest &= rest - 1;
+            *rest &= *rest - 1;
         }
     }
 

@@ -283,7 +283,7 @@ impl Vring {
     }
 
     /// Copies frames into the buffers that the driver made available, in order, and publishes
-    /// them. Frames that find no room are counted, not waited for.
+    /// them. Frames that find no room are counted, not waited for. What became of each is added to `sent`.
     ///
     /// After a violation the frames before it were sent and the ring is broken.
     #[inline]
@@ -291,8 +291,9 @@ impl Vring {
         &mut self,
         frames: Frames<'_>,
         staged: &Staged<'_>,
+        sent: &mut Sent,
         counters: &RingCounters,
-    ) -> (Sent, Result<(), Violation>) {
-        either!(&mut self.ring, ring => ring.enqueue(frames, staged, counters))
+    ) -> Result<(), Violation> {
+        either!(&mut self.ring, ring => ring.enqueue(frames, staged, sent, counters))
     }
 }

@@ -72,8 +72,8 @@ fn relay(source: &mut Bare, target: &mut Bare, tag: TagEdit) -> Sent {
     let frames = received.frames();
     let edits = [tag; BURST_MAX];
     let staged = Staged::new(frames.all()).with_edits(u64::MAX, &edits);
-    let (sent, outcome) = target.ring.enqueue(frames, &staged, &target.counters);
-    target.outcome = outcome;
+    let mut sent = Sent::default();
+    target.outcome = target.ring.enqueue(frames, &staged, &mut sent, &target.counters);
     sent
 }
 

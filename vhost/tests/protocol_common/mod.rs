@@ -11,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vhost::session::{Session, SessionOptions, SessionSummary};
 use vhost::socket::{Access, Connection, Listener};
-use vhost::{Burst, Device, Received, Staged};
+use vhost::{Burst, Device, Received, Sent, Staged};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_vhost::vhost_user::Frontend;
 use vmm_vhost::{VhostUserMemoryRegionInfo, VringConfigData};
@@ -87,7 +87,7 @@ impl Echo {
                     let staged = Staged::new(received.frames().all());
                     moved += staged.len();
                     if !staged.is_empty() {
-                        device.send(received.frames(), &staged);
+                        device.send(received.frames(), &staged, &mut Sent::default());
                     }
                 }
                 if moved == 0 {

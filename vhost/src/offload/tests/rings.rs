@@ -35,7 +35,8 @@ impl Receiver {
         let frames = received.frames();
         let edits = [tag; BURST_MAX];
         let staged = Staged::new(frames.all()).with_edits(u64::MAX, &edits);
-        let (sent, outcome) = self.ring.enqueue(frames, &staged, &RingCounters::default());
+        let mut sent = Sent::default();
+        let outcome = self.ring.enqueue(frames, &staged, &mut sent, &RingCounters::default());
         assert_eq!(outcome, Ok::<(), Violation>(()));
         (sent, self.guest.received_with_headers())
     }
@@ -137,7 +138,8 @@ fn without_mergeable_buffers_a_large_frame_needs_a_large_buffer() {
     let mut sender = sender(&plan, 1);
     let mut burst = Burst::default();
     let received = Received::take(&mut sender, &mut burst);
-    let (sent, _) = ring.enqueue(received.frames(), &Staged::new(1), &RingCounters::default());
+    let (mut sent, counters) = (Sent::default(), RingCounters::default());
+    ring.enqueue(received.frames(), &Staged::new(1), &mut sent, &counters).unwrap();
     assert_eq!(sent.frames, 1);
     let frame = plan.frame();
     assert_eq!(guest.completed()[0].bytes as usize, 10 + frame.len());
