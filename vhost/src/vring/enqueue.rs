@@ -102,17 +102,18 @@ impl<L: Layout> Ring<L> {
             if slot.bytes < needed {
                 break;
             }
-            let header = if frame.is_complete() {
-                NetHeader::PLAIN
-            } else if self.accepted.take(frame.offload()) {
-                NetHeader::passing(frame.offload(), tag)
-            } else {
-                break;
-            };
             // SAFETY: the slot's buffer is `slot.bytes >= needed` bytes of guest memory that the
             // ring keeps mapped.
             unsafe {
-                write_header(slot.host, header_bytes, header, 1);
+                // Written at two places, as it is a constant at the usual one.
+                if frame.is_complete() {
+                    write_header(slot.host, header_bytes, NetHeader::PLAIN, 1);
+                } else if self.accepted.take(frame.offload()) {
+                    let header = NetHeader::passing(frame.offload(), tag);
+                    write_header(slot.host, header_bytes, header, 1);
+                } else {
+                    break;
+                }
                 frame.copy_to(tag, slot.host.add(header_bytes as usize));
             }
             self.layout.use_single(run as usize, slot.id, needed);
