@@ -37,6 +37,13 @@ impl Mac {
         Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 16)
     }
 
+    /// The source of a frame with this head.
+    #[inline(always)]
+    pub(crate) const fn source(head: &[u8; HEAD_MAX]) -> Self {
+        let [_, _, _, _, a, b, c, d, e, f, g, h, ..] = *head;
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]) & 0xffff_ffff_ffff)
+    }
+
     /// Its value as a 48-bit number.
     #[inline(always)]
     pub const fn bits(self) -> u64 {

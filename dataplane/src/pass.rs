@@ -51,6 +51,15 @@ impl<'a> Pass<'a> {
     #[inline(always)]
     pub fn foresee(&self, frames: Frames<'_>) {
         let Some(port) = self.attached else { return };
+        if let Attachment::Access(domain) = port.attachment {
+            // All that comes in is of this domain.
+            for (head, _) in frames.iter().map(|frame| frame.fixed_head()) {
+                for mac in [Mac::source(head), Mac::destination(head)] {
+                    self.learner.prefetch(self.learner.place(domain, mac));
+                }
+            }
+            return;
+        }
         for headers in frames.iter().filter_map(|frame| Headers::parse(frame).ok()) {
             foresee(&headers, port, self.snapshot, &self.learner);
         }
