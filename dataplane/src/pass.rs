@@ -259,12 +259,12 @@ mod tests {
     const FAR: Mac = Mac::from_bits(0x0200_0000_0003);
     const OWN_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
-    /// A frame in private memory.
-    struct Private(Vec<u8>);
+    /// Frames in private memory.
+    struct Private(Vec<Vec<u8>>);
 
     impl Source for Private {
         fn fill(&mut self, burst: &mut Burst) {
-            assert!(burst.push_private(&self.0));
+            assert!(self.0.iter().all(|frame| burst.push_private(frame)));
         }
 
         fn release(&mut self, _: &mut Burst) {}
@@ -284,26 +284,34 @@ mod tests {
         Policy { guard: Guard::new(vec![Station::new(OWN, [&own])], &[]), acl }
     }
 
-    fn udp(destination: Mac, bytes: usize) -> Vec<u8> {
+    /// With a tag that only carries a priority, or without.
+    fn udp(destination: Mac, bytes: usize, tagged: bool) -> Vec<u8> {
         let mut frame = [destination.bytes(), OWN.bytes()].concat();
+        if tagged {
+            frame.extend([0x81, 0x00, 0x60, 0x00]);
+        }
         frame.extend([0x08, 0x00, 0x45, 0x00]);
         frame.extend((bytes as u16 - 14).to_be_bytes());
         frame.extend([0, 0, 0, 0, 64, 17, 0, 0]);
         frame.extend([OWN_IP.octets(), [10, 0, 0, 2]].concat());
         frame.extend([0, 80, 0, 90]);
-        frame.resize(bytes, 0);
+        frame.resize(bytes + 4 * usize::from(tagged), 0);
         frame
     }
 
     proptest! {
         #[test]
         fn the_short_way_leads_where_the_long_one_does(
-            destination in prop_oneof![
-                Just(OWN), Just(NEIGHBOUR), Just(FAR), Just(Mac::from_bits(0x0200_0000_0004)),
-                Just(Mac::from_bits(0xffff_ffff_ffff)), Just(Mac::from_bits(0x0180_c200_0000)),
-                Just(Mac::from_bits(0x0180_c200_0010)), Just(Mac::from_bits(0)),
-            ],
-            (bytes, mtu) in (54usize..=128, 40u16..=114),
+            sent in proptest::collection::vec((
+                prop_oneof![
+                    Just(OWN), Just(NEIGHBOUR), Just(FAR), Just(Mac::from_bits(0x0200_0000_0004)),
+                    Just(Mac::from_bits(0xffff_ffff_ffff)), Just(Mac::from_bits(0x0180_c200_0000)),
+                    Just(Mac::from_bits(0x0180_c200_0010)), Just(Mac::from_bits(0)),
+                ],
+                54usize..=120,
+                any::<bool>(),
+            ), 1..9),
+            mtu in 40u16..=114,
             (flooding, learning, alone) in any::<(bool, bool, bool)>(),
             vlan in proptest::option::of(1u16..4095),
         ) {
@@ -329,20 +337,38 @@ mod tests {
             let mut pass =
                 Pass { ingress: port(1), attached, snapshot: &snapshot, learner, counters: &counters };
 
-            let (mut burst, mut source) = (Burst::default(), Private(udp(destination, bytes)));
+            let frames = sent.iter().map(|(to, bytes, tagged)| udp(*to, *bytes, *tagged));
+            let (mut burst, mut source) = (Burst::default(), Private(frames.collect()));
             let received = Received::take(&mut source, &mut burst);
-            let frame = received.frames().frame(0);
+            let frames = received.frames();
             let (mut looks, mut witness) = (Looks::default(), Witness::default());
-            let left = pass.inspect(received.frames(), &mut looks, &mut witness);
-            prop_assert_eq!(left.plain, 1);
+            let left = pass.inspect(frames, &mut looks, &mut witness);
+            let untagged = (0..).zip(&sent).filter(|(_, (_, _, tagged))| !tagged);
+            let untagged = untagged.fold(0, |untagged, (index, _)| untagged | 1 << index);
+            prop_assert_eq!(left.plain, untagged);
 
             let (mut long, mut short) = (Outbox::default(), Outbox::default());
-            let expected = pass.frame(0, frame, &mut long);
+            let frame = |index: usize| (index as u8, frames.frame(index));
+            let expected: Vec<_> = (0..sent.len())
+                .map(frame)
+                .map(|(index, frame)| pass.frame(index, frame, &mut long))
+                .collect();
             let home = pass.home().expect("the port's own address is known");
-            let mut result = Ok(());
-            pass.plain_frames(received.frames(), 1, home, &mut short, |_, reason| result = Err(reason));
-            prop_assert_eq!(result, expected);
-            prop_assert_eq!(short.all(), long.all());
+            let mut results = vec![Ok(()); sent.len()];
+            let dropped = |index: usize, reason| results[index] = Err(reason);
+            pass.plain_frames(frames, left.plain, home, &mut short, dropped);
+            for (index, frame) in (0..sent.len()).map(frame) {
+                if left.plain >> index & 1 == 0 {
+                    results[usize::from(index)] = pass.frame(index, frame, &mut short);
+                }
+            }
+            prop_assert_eq!(results, expected);
+            let sorted = |outbox: &Outbox| {
+                let mut all = outbox.all();
+                all.sort_by_key(|(port, _)| port.index());
+                all
+            };
+            prop_assert_eq!(sorted(&short), sorted(&long));
             prop_assert_eq!(fdb.entries(0).len(), 1, "a known address is not learned");
         }
     }

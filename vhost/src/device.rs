@@ -288,7 +288,9 @@ impl Device {
             let [_, _, a, b, c, d, e, f] = value.to_be_bytes();
             let added = burst.push_private(&rarp::request([a, b, c, d, e, f]));
             if !added {
-                self.announcement.fetch_or(value, Ordering::Release);
+                // Unless another one came meanwhile, which is announced in its place.
+                let (set, unset) = (Ordering::Release, Ordering::Relaxed);
+                let _ = self.announcement.compare_exchange(0, value, set, unset);
             }
         }
     }

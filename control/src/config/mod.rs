@@ -218,7 +218,7 @@ impl Acl {
 
 impl Default for Acl {
     fn default() -> Self {
-        Acl { rules: 100_000, memory_mib: 64, permitted_ethertypes: Vec::new() }
+        Acl { rules: 100_000, memory_mib: 128, permitted_ethertypes: Vec::new() }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::node::Number;
-use super::search::{Search, SearchView};
+use super::search::{BOUND_BYTES, Search, SearchView};
 
 /// See the [module's head](self).
 #[derive(Clone, Debug)]
@@ -112,14 +112,14 @@ impl Interner {
 }
 
 impl<K: Address> Addresses<K> {
-    /// Of prefixes, each with the number of the atom that it belongs to. `room` bounds what is noted
-    /// meanwhile: the atoms of each class, over all classes.
-    pub fn new(mut spans: Vec<(Span<K>, u32)>, room: usize) -> Result<Self, NoRoom> {
+    /// Of prefixes, each with the number of the atom that it belongs to. What is noted meanwhile, the atoms
+    /// of each class, over all classes, may take a quarter of `bytes_max`.
+    pub fn new(mut spans: Vec<(Span<K>, u32)>, bytes_max: usize) -> Result<Self, NoRoom> {
         // Outer prefixes before inner ones.
         spans
             .sort_unstable_by_key(|(span, atom)| (span.first, std::cmp::Reverse(span.last), *atom));
         spans.dedup();
-        let mut interner = Interner::new(room);
+        let mut interner = Interner::new(bytes_max / 4);
         let mut intervals: Vec<(K, u32)> = vec![(K::ZERO, 0)];
         let mut open: Vec<(K, u32)> = Vec::new();
         let begin = |intervals: &mut Vec<(K, u32)>, at: K, class: u32| match intervals.last_mut() {
@@ -146,6 +146,9 @@ impl<K: Address> Addresses<K> {
         intervals.dedup_by_key(|(_, class)| *class);
         let values: Vec<u32> = intervals.iter().map(|(_, class)| *class).collect();
         let keys: Vec<K> = intervals.iter().skip(1).map(|(first, _)| *first).collect();
+        if keys.len() > bytes_max / BOUND_BYTES {
+            return Err(NoRoom);
+        }
         let mut inhabited = vec![false; interner.classes.len()];
         values.iter().for_each(|class| inhabited[*class as usize] = true);
         let classes = interner.classes.into();
@@ -168,7 +171,7 @@ impl<K: Address> Addresses<K> {
         &self.inhabited
     }
 
-    /// Pieces of memory that a look-up looks at, at most.
+    /// Cache lines that a look-up reads, at most.
     pub fn steps(&self) -> usize {
         self.search.steps()
     }
@@ -246,7 +249,7 @@ mod tests {
             let sets = |at: u32| (0..16).filter(move |set| at >> set & 1 == 1);
             (0..addresses).flat_map(|at| sets(at).map(move |set| (span(at, 32), set))).collect()
         };
-        assert!(Addresses::new(spans(64), 10_000).is_ok());
-        assert_eq!(Addresses::new(spans(65_536), 10_000).map(|_| ()), Err(NoRoom));
+        assert!(Addresses::new(spans(64), 40_000).is_ok());
+        assert_eq!(Addresses::new(spans(65_536), 40_000).map(|_| ()), Err(NoRoom));
     }
 }

@@ -10,6 +10,7 @@ use super::entries::{Entry, entries};
 use super::permits::Permits;
 use super::ranges::{MapBuilder, Maps, Verdict};
 use super::rule::{Direction, Family, Part, Remote, Rule};
+use super::search::BOUND_BYTES;
 use super::{Acl, Line, Side, Tables};
 use crate::packet::{Plane, protocol};
 
@@ -133,8 +134,12 @@ impl Compiler {
         if bytes > budget.bytes {
             return Err(NoRoom);
         }
-        // The search; the class's line; two maps.
-        let lines_read = v4.steps().max(v6.steps()) + 1 + 2 * Maps::LINES_READ;
+        // The search, and what it leads to. What a burst is asked about reads fewer lines; but what answers
+        // where rules deny is looked up in both ways.
+        let found = 1 + 2 * Maps::LINES_READ;
+        let denies = ingress.denies || egress.denies;
+        let after = if denies { Permits::LINES_READ + found } else { found };
+        let lines_read = v4.steps().max(v6.steps()) + after;
         let rules = ingress.entries.len() + egress.entries.len();
         Ok(Acl { ingress, egress, size: Size { rules, bytes, lines_read } })
     }
@@ -182,11 +187,11 @@ fn shared<K: Address>(
         };
         spans.extend(prefixes.iter().filter_map(span).map(|span| (span, number)));
     }
-    // An address of IPv4 and its class are eight bytes, and every prefix makes up to two of them.
-    if spans.len() > budget.bytes / 16 {
+    // Each prefix that is not beside another makes two bounds.
+    if spans.len() > budget.bytes / BOUND_BYTES {
         return Err(NoRoom);
     }
-    let table = Arc::new(Addresses::new(spans, budget.bytes / 4)?);
+    let table = Arc::new(Addresses::new(spans, budget.bytes)?);
     tables.retain(|_, table| table.strong_count() > 0);
     tables.insert(atoms, Arc::downgrade(&table));
     Ok(table)

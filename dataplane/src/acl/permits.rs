@@ -22,6 +22,9 @@ const BLOCKS: usize = 64;
 /// Blocks that a part below a map's root makes.
 const BLOCKS_OF_PART: usize = BLOCKS / WIDTH;
 
+/// Words of a part of such a part.
+const WORDS_OF_CHILD: usize = BLOCKS_OF_PART * WORDS / WIDTH;
+
 /// See the [module's head](self).
 #[derive(Debug)]
 pub(super) struct Permits {
@@ -46,11 +49,16 @@ pub(super) struct PermitsView<'a> {
 }
 
 impl Permits {
+    /// The most lines that a look-up reads: the class's, and of both of its maps a line and a word.
+    pub const LINES_READ: usize = 5;
+
     /// What is permitted by the maps of these lines, which are `builder`'s.
     pub fn new(builder: &MapBuilder, lines: &[Line], bytes_max: usize) -> Result<Self, NoRoom> {
-        let (by_root, by_part) = (HashMap::new(), HashMap::new());
+        let (by_root, by_part, painted) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (maps, blocks) = (Pieces::default(), Pieces::default());
-        let mut drawing = Drawing { builder, bytes_max, by_root, by_part, maps, blocks };
+        // Places are numbers of 32 bits.
+        let bytes_max = bytes_max.min(1 << 32);
+        let mut drawing = Drawing { builder, bytes_max, by_root, by_part, painted, maps, blocks };
         let (tcp, udp) = (Plane::Tcp as usize, Plane::Udp as usize);
         let mut drawn = Vec::with_capacity(MAPS * lines.len());
         for Line(roots) in lines {
@@ -104,6 +112,8 @@ struct Drawing<'a> {
     bytes_max: usize,
     by_root: HashMap<Root, u32>,
     by_part: HashMap<Root, [u32; BLOCKS_OF_PART]>,
+    /// The bits of each part below these.
+    painted: HashMap<Root, [u64; WORDS_OF_CHILD]>,
     maps: Pieces<u32, BLOCKS>,
     blocks: Pieces<u64, WORDS>,
 }
@@ -131,15 +141,15 @@ impl Drawing<'_> {
         if let Some(known) = self.by_root.get(&root) {
             return Ok(*known);
         }
+        if size_of_val(&*self.maps.all) + size_of_val(&*self.blocks.all) > self.bytes_max {
+            return Err(NoRoom);
+        }
         let mut map = [0; BLOCKS];
         let (parts, _) = map.as_chunks_mut::<BLOCKS_OF_PART>();
         for (place, part) in parts.iter_mut().zip(self.builder.below(root)) {
             *place = self.part(part);
         }
         let place = self.maps.place(map);
-        if size_of_val(&*self.maps.all) + size_of_val(&*self.blocks.all) > self.bytes_max {
-            return Err(NoRoom);
-        }
         self.by_root.insert(root, place);
         Ok(place)
     }
@@ -150,7 +160,10 @@ impl Drawing<'_> {
             return *known;
         }
         let mut words = [0; BLOCKS_OF_PART * WORDS];
-        paint(self.builder, part, LEVELS - 1, 0, &mut words);
+        let (children, _) = words.as_chunks_mut::<WORDS_OF_CHILD>();
+        for (place, child) in children.iter_mut().zip(self.builder.below(part)) {
+            *place = *self.painted.entry(child).or_insert_with(|| paint(self.builder, child));
+        }
         let mut blocks = [0; BLOCKS_OF_PART];
         for (place, words) in blocks.iter_mut().zip(words.as_chunks::<WORDS>().0) {
             *place = self.blocks.place(*words);
@@ -160,14 +173,15 @@ impl Drawing<'_> {
     }
 }
 
-/// Sets the bits that a part of so many levels permits, which begins with bit `from`.
-fn paint(builder: &MapBuilder, part: Root, levels: u32, from: usize, words: &mut [u64]) {
-    if levels == 0 {
-        words[from / 64] |= u64::from(Verdict::of(part).permits()) << (from % 64);
-        return;
+/// The bits that a part permits which has two levels.
+fn paint(builder: &MapBuilder, part: Root) -> [u64; WORDS_OF_CHILD] {
+    let mut words = [0; WORDS_OF_CHILD];
+    let ports = builder.below(part).into_iter().flat_map(|row| builder.below(row));
+    for (at, verdict) in ports.enumerate() {
+        words[at / 64] |= u64::from(Verdict::of(verdict).permits()) << (at % 64);
     }
-    let width = WIDTH.pow(levels - 1);
-    for (child, at) in builder.below(part).into_iter().zip((from..).step_by(width)) {
-        paint(builder, child, levels - 1, at, words);
-    }
+    words
 }
+
+// The levels are those of a map, a part, a part of it, and the two that are painted.
+const _: () = assert!(LEVELS == 4);

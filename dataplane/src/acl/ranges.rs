@@ -75,7 +75,8 @@ const NUMBER: u32 = LEAF - 1;
 const BOUNDS: usize = 8;
 
 /// A few bounds and what is said between them. The bounds are what the levels above leave of a number,
-/// shifted left to fill 16 bits, with the first bit turned as in `search`.
+/// shifted left to fill 16 bits, with the first bit turned: that makes them signed numbers of the same
+/// order, which the processor compares in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C, align(64))]
 struct Leaf {

@@ -3,9 +3,9 @@
 //! Numbers are cut by their highest bits in equal parts. Each part has a [`Table`] of slots of equal width,
 //! from the first to the last bound in that part, and one more slot for all that is outside of these. A
 //! slot is a node, which holds bounds and answers together: half a cache line for IPv4, two lines for IPv6.
-//! So a search usually reads three places, whatever is sought: the part, its table's head, and a node.
-//! Both cuts are chosen for the bounds that there are, such that a node holds all in its slot, if that
-//! takes no more memory than [`BYTES_PER_BOUND`]. Where bounds crowd even so, the node leads to a tree of
+//! So a search usually reads the part, its table's head, and a node, whatever is sought. Both cuts are chosen
+//! for the bounds that there are, such that a node holds all in its slot, if that takes no more memory than
+//! [`slot_bytes`] says. Where bounds crowd even so, the node leads to a tree of
 //! nodes: one more for each factor of four (seven). How many steps a search takes at most is known when
 //! the tables are built.
 
@@ -15,12 +15,18 @@ use std::ops::Range;
 
 use super::node::{Answer, NODE, Node, Number};
 
-/// Memory that nodes may take for each bound, so that few slots have more than a node holds.
-const BYTES_PER_BOUND: usize = 128;
+/// The least memory that a bound takes, in bytes.
+pub(super) const BOUND_BYTES: usize = 32;
+
+/// Memory that slots may take for each of so many bounds: more of it, and fewer slots have more bounds than a
+/// node holds. Of so many that no near cache keeps them, memory is worth more.
+fn slot_bytes(bounds: usize) -> usize {
+    BOUND_BYTES * ((1 << 16) / bounds.max(1)).clamp(1, 4)
+}
 
 /// Into how many parts numbers may be cut, by the logarithm. With four at least, what is in front of a part's
 /// first slot is never taken for one of its slots: see [`Table::slot`].
-const PARTS: [u32; 8] = [2, 4, 6, 8, 10, 12, 14, 16];
+const PARTS: [u32; 5] = [2, 6, 10, 13, 16];
 
 /// Parts that there may be for each bound.
 const PARTS_PER_BOUND: usize = 16;
@@ -60,29 +66,32 @@ pub(super) struct SearchView<'a, K: Number> {
 }
 
 impl<K: Number> Table<K> {
-    /// For these bounds, which ascend. Where it starts is not known yet.
-    fn layout(bounds: &[K]) -> Self {
+    /// For these bounds, which ascend, and the memory that slots may take for each. Returns how many of the
+    /// bounds crowd, too. Where the table starts is not known yet.
+    fn layout(bounds: &[K], slot_bytes: usize) -> (Self, usize) {
         let (Some(first), Some(last)) = (bounds.first(), bounds.last()) else {
-            return Self { first: K::ZERO, shift: 0, start: 0, slots: 0 };
+            return (Self { first: K::ZERO, shift: 0, start: 0, slots: 0 }, 0);
         };
-        let most = bounds.len() * BYTES_PER_BOUND / size_of::<K::Node>();
-        let layout = |shift| {
-            let slots = last.beyond(*first).index(shift).checked_add(1)?;
-            let slots = u32::try_from(slots).ok().filter(|slots| *slots as usize <= most)?;
-            Some(Self { first: *first, shift, start: 0, slots })
-        };
-        // The fewest of those that crowd the fewest bounds.
-        let mut best = None;
-        for table in (0..K::BITS).rev().map_while(layout) {
+        let most = (bounds.len() * slot_bytes / size_of::<K::Node>()).max(1);
+        let width = last.beyond(*first);
+        // Shifted so far, there is one slot.
+        let widest = (0..K::BITS - 1).find(|shift| width.index(*shift) == 0);
+        let tables = (0..=widest.unwrap_or(K::BITS - 1)).rev().map_while(|shift| {
+            let slots = width.index(shift).checked_add(1).filter(|slots| *slots <= most)?;
+            Some(Self { first: *first, shift, start: 0, slots: u32::try_from(slots).ok()? })
+        });
+        // The fewest slots of those tables in which the fewest bounds crowd.
+        let mut best: Option<(Self, usize)> = None;
+        for table in tables {
             let crowded = table.crowded(bounds);
-            if best.is_none_or(|(_, least)| crowded < least) {
+            if best.as_ref().is_none_or(|(_, least)| crowded < *least) {
                 best = Some((table, crowded));
             }
             if crowded == 0 {
                 break;
             }
         }
-        best.map(|(table, _)| table).expect("one slot is never too many")
+        best.expect("one slot is never too many")
     }
 
     /// Which of the bounds are within each slot, and not where it begins.
@@ -110,7 +119,7 @@ impl<K: Number> Table<K> {
     }
 
     /// The node of a number, which must be in the table's part. A part is a quarter of all numbers at most,
-    /// so its slots are less than half of them, with what the last one juts out; what is in front of the
+    /// so its slots are half of them at most, with what the last one juts out; what is in front of the
     /// first bound is more than half of all numbers away, going round.
     #[inline(always)]
     fn slot(&self, sought: K) -> usize {
@@ -159,15 +168,23 @@ impl<K: Number> Search<K> {
         debug_assert!(bounds.is_sorted_by(|a, b| a < b), "bounds ascend");
         debug_assert_eq!(bounds.len() + 1, values.len());
         debug_assert!(values.iter().all(|value| *value < NODE), "values are told from places");
-        // The fewest parts in which the fewest bounds are crowded.
-        let worth = |bits: &u32| 1 << bits <= (bounds.len() * PARTS_PER_BOUND).max(1 << PARTS[0]);
-        let bits = PARTS.into_iter().filter(worth).min_by_key(|bits| -> usize {
-            let parts = cut(bounds, *bits).map(|part| &bounds[part]);
-            parts.map(|bounds| Table::layout(bounds).crowded(bounds)).sum()
-        });
-        let bits = bits.unwrap_or(PARTS[0]);
+        let slot_bytes = slot_bytes(bounds.len());
+        // The fewest parts in which the fewest bounds crowd.
+        let mut best = (PARTS[0], usize::MAX);
+        for bits in PARTS {
+            let worth = 1 << bits <= (bounds.len() * PARTS_PER_BOUND).max(1 << PARTS[0]);
+            if !worth || best.1 == 0 {
+                break;
+            }
+            let parts = cut(bounds, bits).map(|part| Table::layout(&bounds[part], slot_bytes).1);
+            let crowded = parts.sum();
+            if crowded < best.1 {
+                best = (bits, crowded);
+            }
+        }
+        let (bits, _) = best;
 
-        let mut making = Making { tables: Vec::new(), nodes: Vec::new(), depth: 0 };
+        let mut making = Making { slot_bytes, tables: Vec::new(), nodes: Vec::new(), depth: 0 };
         let mut without_bounds = HashMap::new();
         let parts = cut(bounds, bits).map(|part| {
             let (bounds, values) = (&bounds[part.clone()], &values[part.start..=part.end]);
@@ -180,7 +197,7 @@ impl<K: Number> Search<K> {
             }
         });
         let parts = parts.collect();
-        let Making { tables, nodes, depth } = making;
+        let Making { tables, nodes, depth, .. } = making;
         Self {
             shift: K::BITS - bits,
             parts,
@@ -231,6 +248,7 @@ fn within<K: Number>(bounds: &[K], from: Option<K>, to: Option<K>) -> Range<usiz
 
 /// A search that is being made.
 struct Making<K: Number> {
+    slot_bytes: usize,
     tables: Vec<Table<K>>,
     nodes: Vec<K::Node>,
     /// Nodes on the longest way.
@@ -241,7 +259,8 @@ impl<K: Number> Making<K> {
     /// Makes the table of a part, and returns its number.
     fn table(&mut self, bounds: &[K], values: &[u32]) -> u16 {
         let start = self.nodes.len();
-        let table = Table { start: start as u32, ..Table::layout(bounds) };
+        let (table, _) = Table::layout(bounds, self.slot_bytes);
+        let table = Table { start: start as u32, ..table };
         // What is outside: in front of the first bound, and behind the last.
         let ends = [Answer(values[0]), Answer(values[bounds.len()])];
         let outside = match bounds.first() {
@@ -308,7 +327,7 @@ mod tests {
         }
         // A table and its slot for what is outside, nodes of trees, parts.
         let rest = size_of::<Table<K>>() + 2 * size_of::<K::Node>() + 2 * PARTS_PER_BOUND;
-        let most = bounds.len() * (BYTES_PER_BOUND + rest) + 1000;
+        let most = bounds.len() * (slot_bytes(bounds.len()) + rest) + 1000;
         assert!(search.bytes() <= most, "{} bytes, {} bounds", search.bytes(), bounds.len());
         search
     }
