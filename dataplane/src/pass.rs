@@ -1,4 +1,4 @@
-//! One burst of one port on its way through the tables: frame by frame, each to lanes or a counter.
+//! One burst of one port on its way through the tables: each frame to lanes or a counter.
 
 use vhost::{FrameRef, Frames, TagEdit};
 

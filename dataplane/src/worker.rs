@@ -64,7 +64,7 @@ impl Worker {
         }
     }
 
-    /// One iteration: take the burst of each receive queue, decide frame by frame, send.
+    /// One iteration: take the burst of each receive queue, decide about its frames, send.
     /// Returns how many frames there were.
     pub fn poll(&mut self) -> usize {
         if !self.mailbox.is_empty() {

@@ -105,7 +105,7 @@ impl Device {
         assert!(pair < self.pairs_max(), "the device has {} queue pairs", self.pairs_max());
         let queue = 2 * usize::from(pair) + 1;
         let ring = Arc::clone(&self.rings[queue]);
-        RxQueue { lane: Lane { ring, device: Arc::clone(self), queue }, held: false }
+        RxQueue { own: OwnRing { ring, device: Arc::clone(self), queue }, held: false }
     }
 
     /// Sends frames to the guest. If several of its receiveqs take frames, each flow goes to one
@@ -299,14 +299,14 @@ impl Device {
 /// The receive side of one queue pair; belongs to one worker.
 #[derive(Debug)]
 pub struct RxQueue {
-    lane: Lane,
+    own: OwnRing,
     /// Whether `fill` kept the ring's lock for `release`.
     held: bool,
 }
 
 /// A ring of a device, which is reached without going through the device.
 #[derive(Debug)]
-struct Lane {
+struct OwnRing {
     ring: Arc<CachePadded<Ring>>,
     device: Arc<Device>,
     queue: usize,
@@ -315,11 +315,11 @@ struct Lane {
 impl RxQueue {
     /// The device that it receives from.
     pub fn device(&self) -> &Arc<Device> {
-        &self.lane.device
+        &self.own.device
     }
 }
 
-impl Lane {
+impl OwnRing {
     /// Takes a burst from the ring, in which something may wait. If there is one, the lock is kept,
     /// since the frames lie in the ring's memory. Not inlined, so that a look at a quiet ring saves
     /// no registers.
@@ -352,15 +352,15 @@ impl Lane {
 impl Source for RxQueue {
     #[inline]
     fn fill(&mut self, burst: &mut Burst) {
-        let Self { lane, held } = self;
+        let Self { own, held } = self;
         debug_assert!(!*held, "the last burst was released");
-        let Some(seat) = lane.ring.seat.try_lock_own() else { return };
+        let Some(seat) = own.ring.seat.try_lock_own() else { return };
         // A worker looks at all of its rings in turn, and most are empty: these must be cheap, so
         // what is done for them is here, and all else is out of line.
         if seat.is_quiet() {
             return;
         }
-        lane.take(seat, burst, held);
+        own.take(seat, burst, held);
     }
 
     #[inline]
@@ -368,7 +368,7 @@ impl Source for RxQueue {
         if !std::mem::take(&mut self.held) {
             return;
         }
-        let ring = &self.lane.ring;
+        let ring = &self.own.ring;
         {
             // SAFETY: `held` says that `fill` forgot the guard of this lock and that nothing has
             // unlocked it since. The borrow ends with this block.
