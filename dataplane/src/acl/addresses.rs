@@ -112,14 +112,14 @@ impl Interner {
 }
 
 impl<K: Address> Addresses<K> {
-    /// Of prefixes, each with the number of the atom that it belongs to. What is noted meanwhile, the atoms
-    /// of each class, over all classes, may take a quarter of `bytes_max`.
+    /// Of prefixes, each with the number of the atom that it belongs to. Neither what is noted meanwhile, the
+    /// atoms of each class, over all classes, nor what is searched may take more than `bytes_max`.
     pub fn new(mut spans: Vec<(Span<K>, u32)>, bytes_max: usize) -> Result<Self, NoRoom> {
         // Outer prefixes before inner ones.
         spans
             .sort_unstable_by_key(|(span, atom)| (span.first, std::cmp::Reverse(span.last), *atom));
         spans.dedup();
-        let mut interner = Interner::new(bytes_max / 4);
+        let mut interner = Interner::new(bytes_max / size_of::<u32>());
         let mut intervals: Vec<(K, u32)> = vec![(K::ZERO, 0)];
         let mut open: Vec<(K, u32)> = Vec::new();
         let begin = |intervals: &mut Vec<(K, u32)>, at: K, class: u32| match intervals.last_mut() {

@@ -187,7 +187,7 @@ fn shared<K: Address>(
         };
         spans.extend(prefixes.iter().filter_map(span).map(|span| (span, number)));
     }
-    // Each prefix that is not beside another makes two bounds.
+    // Prefixes that are apart make two bounds each; so many are not even put in order.
     if spans.len() > budget.bytes / BOUND_BYTES {
         return Err(NoRoom);
     }

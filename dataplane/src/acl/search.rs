@@ -5,9 +5,8 @@
 //! slot is a node, which holds bounds and answers together: half a cache line for IPv4, two lines for IPv6.
 //! So a search usually reads the part, its table's head, and a node, whatever is sought. Both cuts are chosen
 //! for the bounds that there are, such that a node holds all in its slot, if that takes no more memory than
-//! [`slot_bytes`] says. Where bounds crowd even so, the node leads to a tree of
-//! nodes: one more for each factor of four (seven). How many steps a search takes at most is known when
-//! the tables are built.
+//! [`slot_bytes`] says. Where bounds crowd even so, the node leads to a tree of nodes: one more for each factor
+//! of four (seven). How many lines a search reads at most is known when the tables are built.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
