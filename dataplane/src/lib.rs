@@ -34,5 +34,6 @@ pub mod publish;
 pub mod snapshot;
 mod sync;
 pub mod trial;
+mod turns;
 pub mod watch;
 pub mod worker;

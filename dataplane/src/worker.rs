@@ -16,12 +16,14 @@ use crate::policy::Left;
 use crate::port::Rxq;
 use crate::publish::Reader;
 use crate::snapshot::Plan;
+use crate::turns::Turns;
 use crate::watch::{WatchedBurst, Witness};
 
 /// One poll-mode worker. One thread runs it, pinned to a core of its own.
 pub struct Worker {
     number: usize,
     rxqs: Vec<Rxq>,
+    turns: Turns,
     plans: Reader<Plan>,
     mailbox: Mailbox,
     fdb: Arc<Fdb>,
@@ -51,6 +53,7 @@ impl Worker {
         Self {
             number,
             rxqs: Vec::with_capacity(RXQS_MAX),
+            turns: Turns::default(),
             plans,
             mailbox,
             fdb,
@@ -64,8 +67,8 @@ impl Worker {
         }
     }
 
-    /// One iteration: take the burst of each receive queue, decide about its frames, send.
-    /// Returns how many frames there were.
+    /// One iteration: take the burst of each receive queue, decide about its frames, send; and some more
+    /// where much waits while other queues are quiet. Returns how many frames there were.
     pub fn poll(&mut self) -> usize {
         if !self.mailbox.is_empty() {
             self.take_mail();
@@ -73,6 +76,7 @@ impl Worker {
         let Self {
             number,
             rxqs,
+            turns,
             plans,
             fdb,
             clock,
@@ -91,10 +95,12 @@ impl Worker {
         let mut total = 0;
         let mut reached = start;
 
-        for Rxq { port: ingress, source, counters: load, .. } in rxqs {
+        let (mut queue, mut bursts) = (0, 0);
+        while let Some(Rxq { port: ingress, source, counters: load, .. }) = rxqs.get_mut(queue) {
             let received = Received::take(source.as_mut(), burst);
             let frames = received.frames();
             if frames.is_empty() {
+                (queue, bursts) = (queue + 1, 0);
                 continue;
             }
             let port = counters.of(*ingress);
@@ -145,7 +151,12 @@ impl Worker {
             total += frames.len();
             let before = std::mem::replace(&mut reached, cycles());
             load.burst(frames.len(), reached.wrapping_sub(before));
+            bursts += 1;
+            if !turns.goes_on(bursts, frames.len()) {
+                (queue, bursts) = (queue + 1, 0);
+            }
         }
+        turns.end(rxqs.len());
 
         count(&counters.polls, 1);
         if total > 0 {

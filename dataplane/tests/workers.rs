@@ -297,6 +297,24 @@ fn a_burst_delays_others_by_no_more_than_one_iteration() {
 }
 
 #[test]
+fn who_has_much_takes_turns_that_quiet_queues_leave() {
+    let mut switch = Switch::new(1, 36);
+    switch.stations[7].transmit(1, 0..1000);
+    switch.stations[30].transmit(1, 0..1);
+    // What 34 quiet queues leave.
+    assert_eq!(switch.poll(0), 3 * BURST_MAX + 1);
+    switch.stations[20].transmit(2, 0..1000);
+    assert_eq!(switch.poll(0), 4 * BURST_MAX, "who comes first has what was left by one iteration");
+    assert_eq!(switch.poll(0), 4 * BURST_MAX, "now they share it");
+    for (sender, of, bursts) in [(8, 0, 8), (21, 1, 3)] {
+        let received = switch.stations[of].received().into_iter();
+        let numbers = received.filter(|(from, _)| *from == sender).map(|(_, number)| number);
+        assert!(numbers.eq(0..bursts * BURST_MAX as u32), "in order, from {sender}");
+    }
+    assert_eq!(switch.drops(), 0);
+}
+
+#[test]
 fn a_queue_goes_to_another_worker_without_loss_or_disorder() {
     let mut switch = Switch::new(2, 3);
     let mut next = 0;
