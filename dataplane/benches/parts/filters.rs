@@ -154,7 +154,7 @@ fn judging(count: u32) -> Box<dyn Run> {
             std::array::from_fn(|_| fitting(&rules[dice.below(count.into()) as usize], &mut dice));
         meter.measure(|| {
             let plain = acl.plain(Direction::Ingress);
-            assert_eq!(plain.permit_each(black_box(&packets), u64::MAX), u64::MAX);
+            assert_eq!(plain.permit_each(black_box(&packets), u64::MAX, None), u64::MAX);
         });
     })
 }

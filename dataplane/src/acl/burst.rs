@@ -1,7 +1,6 @@
-//! The rules asked about a burst of plain packets: first for the classes of all addresses, then for all
-//! ports.
+//! The rules asked about a burst of plain packets.
 //!
-//! A look-up is a chain of loads of which each needs the one before. In short loops without jumps but
+//! A look-up is a chain of loads of which each needs the one before. In a short loop without jumps but
 //! the loop's own, the processor has those of many packets under way. What is computed for a packet that
 //! is not asked about is thrown away, which costs less than a jump that is foretold wrong.
 
@@ -12,18 +11,35 @@ use crate::acl::search::SearchView;
 use crate::packet::{Look, Plane, TCP_ESTABLISHED};
 
 impl Plain<'_> {
-    /// Which of the `wanted` packets the rules permit, a bit for each by its index.
+    /// Which of the `wanted` packets the rules permit, a bit for each by its index. If all of these have
+    /// the same remote address, `remote` may say so: it is looked up once then.
     #[inline(never)]
-    pub fn permit_each(&self, looks: &[Look; BURST_MAX], wanted: u64) -> u64 {
+    pub fn permit_each(&self, looks: &[Look; BURST_MAX], wanted: u64, remote: Option<u32>) -> u64 {
         let looks = &looks[..BURST_MAX - wanted.leading_zeros() as usize];
-        match self.direction {
-            Direction::Ingress => self.permit_with(looks, wanted, |look| look.source),
-            Direction::Egress => self.permit_with(looks, wanted, |look| look.destination),
+        match (remote, self.direction) {
+            (Some(remote), _) => self.permit_one(looks, wanted, remote),
+            (None, Direction::Ingress) => self.permit_many(looks, wanted, |look| look.source),
+            (None, Direction::Egress) => self.permit_many(looks, wanted, |look| look.destination),
         }
     }
 
+    /// Those with one remote address.
     #[inline(always)]
-    fn permit_with(&self, looks: &[Look], wanted: u64, remote: impl Fn(&Look) -> u32) -> u64 {
+    fn permit_one(&self, looks: &[Look], wanted: u64, remote: u32) -> u64 {
+        let class = self.tables.addresses.find(remote);
+        // A copy, which no bounds are to be watched for.
+        let places = *self.permits.places(class);
+        let mut permitted = 0;
+        for Look { asked, .. } in looks.iter().rev() {
+            let permit = self.permits.permit(&places, asked.plane, asked.selector);
+            permitted = permitted << 1 | u64::from(permit);
+        }
+        self.with_answers(looks, wanted, permitted, |_| class)
+    }
+
+    /// Those with many.
+    #[inline(always)]
+    fn permit_many(&self, looks: &[Look], wanted: u64, remote: impl Fn(&Look) -> u32) -> u64 {
         let (addresses, permits) = (&self.tables.addresses, &self.permits);
         let mut classes = [0; BURST_MAX];
         let classes = &mut classes[..looks.len()];
@@ -38,16 +54,29 @@ impl Plain<'_> {
             }
         }
         let mut permitted = 0;
-        for (class, look) in classes.iter().zip(looks).rev() {
-            let permit = permits.permit(*class, look.asked.plane, look.asked.selector);
+        for (class, Look { asked, .. }) in classes.iter().zip(looks).rev() {
+            let places = permits.places(*class);
+            let permit = permits.permit(places, asked.plane, asked.selector);
             permitted = permitted << 1 | u64::from(permit);
         }
-        permitted &= wanted;
+        self.with_answers(looks, wanted, permitted, |index| classes[index])
+    }
+
+    /// Of the wanted packets those that are `permitted`, and those that are as they answer.
+    #[inline(always)]
+    fn with_answers(
+        &self,
+        looks: &[Look],
+        wanted: u64,
+        permitted: u64,
+        class: impl Fn(usize) -> u32,
+    ) -> u64 {
+        let mut permitted = wanted & permitted;
         let mut rest = wanted & !permitted;
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            permitted |= u64::from(self.permit_answer(classes[index], &looks[index])) << index;
+            permitted |= u64::from(self.permit_answer(class(index), &looks[index])) << index;
         }
         permitted
     }
@@ -59,7 +88,11 @@ impl Plain<'_> {
         // All but the first segment of a dialogue have one of these flags; others have none to see.
         let first = asked.plane == Plane::Tcp && asked.flags & TCP_ESTABLISHED == 0;
         !first
-            && self.permits.permit_answer(class, asked.plane, asked.source_port)
+            && self.permits.permit_answer(
+                self.permits.places(class),
+                asked.plane,
+                asked.source_port,
+            )
             && (!self.denies || self.judge(look).permits())
     }
 }

@@ -28,9 +28,8 @@ const WORDS_OF_CHILD: usize = BLOCKS_OF_PART * WORDS / WIDTH;
 /// See the [module's head](self).
 #[derive(Debug)]
 pub(super) struct Permits {
-    /// By class, where the [`MAPS`] maps begin: of TCP's destination ports, of its source ports for what
-    /// answers, and both of UDP.
-    lines: Box<[u32]>,
+    /// By class.
+    lines: Box<[Places]>,
     /// By 1024 ports, where blocks begin.
     maps: Box<[u32]>,
     /// By 64 ports, a bit for each.
@@ -40,10 +39,14 @@ pub(super) struct Permits {
 /// Maps of a class.
 const MAPS: usize = 4;
 
+/// Where the maps of a class begin: of TCP's destination ports, of its source ports for what answers, and
+/// both of UDP.
+pub(super) type Places = [u32; MAPS];
+
 /// See [`Permits::view`].
 #[derive(Clone, Copy)]
 pub(super) struct PermitsView<'a> {
-    lines: &'a [u32],
+    lines: &'a [Places],
     maps: &'a [u32],
     blocks: &'a [u64],
 }
@@ -60,11 +63,13 @@ impl Permits {
         let bytes_max = bytes_max.min(1 << 32);
         let mut drawing = Drawing { builder, bytes_max, by_root, by_part, painted, maps, blocks };
         let (tcp, udp) = (Plane::Tcp as usize, Plane::Udp as usize);
-        let mut drawn = Vec::with_capacity(MAPS * lines.len());
+        let mut drawn = Vec::with_capacity(lines.len());
         for Line(roots) in lines {
+            let mut places = [0; MAPS];
             for at in [tcp, tcp + 1, udp, udp + 1] {
-                drawn.push(drawing.map(roots[at])?);
+                places[at % MAPS] = drawing.map(roots[at])?;
             }
+            drawn.push(places);
         }
         let Drawing { maps, blocks, .. } = drawing;
         Ok(Self { lines: drawn.into(), maps: maps.all.into(), blocks: blocks.all.into() })
@@ -83,22 +88,27 @@ impl Permits {
 }
 
 impl PermitsView<'_> {
-    /// Whether a destination port of TCP or UDP is permitted with a class of addresses. Of packets that are
-    /// of neither the answer has no meaning.
+    /// Where the maps of a class of addresses begin.
     #[inline(always)]
-    pub fn permit(&self, class: u32, plane: Plane, port: u16) -> bool {
-        self.has(class, plane as usize, port)
+    pub fn places(&self, class: u32) -> &Places {
+        &self.lines[class as usize]
+    }
+
+    /// Whether a destination port of TCP or UDP is permitted with the class of addresses that these are of.
+    /// Of packets that are of neither the answer has no meaning.
+    #[inline(always)]
+    pub fn permit(&self, places: &Places, plane: Plane, port: u16) -> bool {
+        self.has(places[plane as usize % MAPS], port)
     }
 
     /// Whether a source port is permitted to what answers.
     #[inline(always)]
-    pub fn permit_answer(&self, class: u32, plane: Plane, port: u16) -> bool {
-        self.has(class, plane as usize + 1, port)
+    pub fn permit_answer(&self, places: &Places, plane: Plane, port: u16) -> bool {
+        self.has(places[(plane as usize + 1) % MAPS], port)
     }
 
     #[inline(always)]
-    fn has(&self, class: u32, map: usize, port: u16) -> bool {
-        let map = self.lines[MAPS * class as usize + map % MAPS];
+    fn has(&self, map: u32, port: u16) -> bool {
         let block = self.maps[map as usize + usize::from(port >> 10)];
         let word = self.blocks[block as usize + usize::from(port >> 6) % WORDS];
         word >> (port % 64) & 1 == 1

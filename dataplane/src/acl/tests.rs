@@ -215,10 +215,18 @@ fn agree_on_a_burst(acl: &Acl, packets: &[Packet]) {
         let tables = acl.plain(direction);
         // All of them, and every other one.
         for wanted in [plain, plain & 0x5555_5555_5555_5555] {
-            let permitted = tables.permit_each(&looks, wanted);
+            let permitted = tables.permit_each(&looks, wanted, None);
             for (index, packet) in packets.iter().enumerate() {
                 let expected = wanted >> index & 1 == 1 && acl.judge(direction, packet).permits();
                 assert_eq!(permitted >> index & 1 == 1, expected, "{direction:?} {packet:?}");
+            }
+            for (look, bit) in looks.iter().zip((0..).map(|index| 1 << index)) {
+                let remote = match direction {
+                    Direction::Ingress => look.source,
+                    Direction::Egress => look.destination,
+                };
+                let again = tables.permit_each(&looks, wanted & bit, Some(remote));
+                assert_eq!(again, permitted & bit, "{direction:?} {look:?}");
             }
         }
     }

@@ -42,11 +42,13 @@ pub struct Looks {
     looks: [Look; BURST_MAX],
     /// Which frames are plain, a bit for each.
     plain: u64,
+    /// Those that are known to be from one address, and that.
+    from_one: (u64, u32),
 }
 
 impl Default for Looks {
     fn default() -> Self {
-        Self { looks: [Look::NOT_PLAIN; BURST_MAX], plain: 0 }
+        Self { looks: [Look::NOT_PLAIN; BURST_MAX], plain: 0, from_one: (0, 0) }
     }
 }
 
@@ -75,6 +77,7 @@ impl Looks {
             }
         }
         self.plain = frames.all() & !others;
+        self.from_one = (0, 0);
         passed
     }
 
@@ -88,6 +91,22 @@ impl Looks {
     #[inline(always)]
     pub fn all(&self) -> &[Look; BURST_MAX] {
         &self.looks
+    }
+
+    /// Takes note that these frames, a bit for each, are plain and from this address.
+    #[inline(always)]
+    pub fn know(&mut self, frames: u64, address: u32) {
+        debug_assert!(self.looks.iter().enumerate().all(|(index, look)| {
+            frames >> index & 1 == 0 || (look.is_plain() && look.source == address)
+        }));
+        self.from_one = (frames, address);
+    }
+
+    /// The source address of all these frames, a bit for each, if it is known to be the same.
+    #[inline(always)]
+    pub fn source_of(&self, frames: u64) -> Option<u32> {
+        let (known, address) = self.from_one;
+        (frames & !known == 0).then_some(address)
     }
 
     /// Which frames are plain, a bit for each.

@@ -193,6 +193,12 @@ pub(super) struct PlainGuard<'a> {
 }
 
 impl PlainGuard<'_> {
+    /// The address that all plain packets have which [are the port's own](Self::is_own), if it has only one.
+    #[inline(always)]
+    pub(super) fn only_address(&self) -> Option<u32> {
+        (self.count == 1 && self.v4.len() == 1).then_some(self.first)
+    }
+
     /// Whether a plain packet is from the port's first station and the port may send it, as far as
     /// rules are not asked. What this says no to may still be sent; [`Guard::check`] knows.
     #[inline(always)]

@@ -71,8 +71,11 @@ impl Policy {
     ) -> Left {
         let (guard, rules) = (self.guard.plain(), self.acl.plain(Direction::Egress));
         let mut plain = read_own(&guard, frames, looks);
+        if let Some(address) = guard.only_address() {
+            looks.know(plain, address);
+        }
         if !rules.is_open() {
-            plain = rules.permit_each(looks.all(), plain);
+            plain = rules.permit_each(looks.all(), plain, None);
         }
         let mut passed = plain;
         let mut rest = !plain & frames.all();
@@ -122,7 +125,7 @@ impl Policy {
         let rules = self.acl.plain(Direction::Ingress);
         let mut passed = staged & looks.plain();
         if !rules.is_open() {
-            passed = rules.permit_each(looks.all(), passed);
+            passed = rules.permit_each(looks.all(), passed, looks.source_of(passed));
         }
         if passed == staged {
             return staged;
