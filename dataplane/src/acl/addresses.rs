@@ -239,7 +239,7 @@ mod tests {
         let spans = (0..1000).map(|at| (span(at * 0x10001, 32), 7)).collect();
         let table = Addresses::new(spans, usize::MAX).unwrap();
         assert_eq!(table.classes().len(), 2);
-        assert!(table.steps() <= 3, "{}", table.steps());
+        assert!(table.steps() <= 2, "{}", table.steps());
     }
 
     #[test]

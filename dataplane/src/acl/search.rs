@@ -1,10 +1,10 @@
 //! Which of many intervals a number lies in, and what is said of it there.
 //!
-//! Numbers are cut by their highest bits in equal parts. Each part has a [`Table`] of slots of equal width,
+//! Numbers are cut by their highest bits in equal parts. Each part is a [`Table`] of slots of equal width,
 //! from the first to the last bound in that part, and one more slot for all that is outside of these. A
 //! slot is a node, which holds bounds and answers together: half a cache line for IPv4, two lines for IPv6.
-//! So a search usually reads the part, its table's head, and a node, whatever is sought. Both cuts are chosen
-//! for the bounds that there are, such that a node holds all in its slot, if that takes no more memory than
+//! So a search usually reads the part's head and a node, whatever is sought. Both cuts are chosen for the
+//! bounds that there are, such that a node holds all in its slot, if that takes no more memory than
 //! [`slot_bytes`] says. Where bounds crowd even so, the node leads to a tree of nodes: one more for each factor
 //! of four (seven). How many lines a search reads at most is known when the tables are built.
 
@@ -28,16 +28,14 @@ fn slot_bytes(bounds: usize) -> usize {
 const PARTS: [u32; 5] = [2, 6, 10, 13, 16];
 
 /// Parts that there may be for each bound.
-const PARTS_PER_BOUND: usize = 16;
+const PARTS_PER_BOUND: usize = 4;
 
 /// See the [module's head](self).
 #[derive(Clone, Debug)]
 pub(super) struct Search<K: Number> {
     /// Shifted right so far, a number tells its part.
     shift: u32,
-    /// Which table each part has.
-    parts: Box<[u16]>,
-    tables: Box<[Table<K>]>,
+    parts: Box<[Table<K>]>,
     nodes: Box<[K::Node]>,
     /// Cache lines on the longest way.
     steps: usize,
@@ -45,6 +43,7 @@ pub(super) struct Search<K: Number> {
 
 /// Slots of equal width.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
 struct Table<K> {
     /// Where the first slot begins: at the first bound.
     first: K,
@@ -59,8 +58,7 @@ struct Table<K> {
 /// See [`Search::view`].
 pub(super) struct SearchView<'a, K: Number> {
     shift: u32,
-    parts: &'a [u16],
-    tables: &'a [Table<K>],
+    parts: &'a [Table<K>],
     nodes: &'a [K::Node],
 }
 
@@ -138,9 +136,8 @@ impl<K: Number> SearchView<'_, K> {
     /// many searches under way.
     #[inline(always)]
     pub fn begin(&self, sought: K) -> u32 {
-        let part = self.parts[sought.index(self.shift)];
-        let table = &self.tables[usize::from(part)];
-        self.nodes[table.slot(sought)].find(sought).0
+        let part = &self.parts[sought.index(self.shift)];
+        self.nodes[part.slot(sought)].find(sought).0
     }
 
     /// Whether what nodes have said is that others are to be asked: of one answer, or of the union of
@@ -183,7 +180,7 @@ impl<K: Number> Search<K> {
         }
         let (bits, _) = best;
 
-        let mut making = Making { slot_bytes, tables: Vec::new(), nodes: Vec::new(), depth: 0 };
+        let mut making = Making { slot_bytes, nodes: Vec::new(), depth: 0 };
         let mut without_bounds = HashMap::new();
         let parts = cut(bounds, bits).map(|part| {
             let (bounds, values) = (&bounds[part.clone()], &values[part.start..=part.end]);
@@ -196,13 +193,13 @@ impl<K: Number> Search<K> {
             }
         });
         let parts = parts.collect();
-        let Making { tables, nodes, depth, .. } = making;
+        let Making { nodes, depth, .. } = making;
+        let head = if size_of::<Table<K>>() > align_of::<Table<K>>() { 2 } else { 1 };
         Self {
             shift: K::BITS - bits,
             parts,
-            tables: tables.into(),
             nodes: nodes.into(),
-            steps: 2 + size_of::<K::Node>().div_ceil(64) * depth,
+            steps: head + size_of::<K::Node>().div_ceil(64) * depth,
         }
     }
 
@@ -215,8 +212,8 @@ impl<K: Number> Search<K> {
     /// The tables, with all their places at hand.
     #[inline(always)]
     pub fn view(&self) -> SearchView<'_, K> {
-        let Self { shift, parts, tables, nodes, .. } = self;
-        SearchView { shift: *shift, parts, tables, nodes }
+        let Self { shift, parts, nodes, .. } = self;
+        SearchView { shift: *shift, parts, nodes }
     }
 
     /// Cache lines that a search reads, at most.
@@ -226,7 +223,7 @@ impl<K: Number> Search<K> {
 
     /// Memory, in bytes.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.parts) + size_of_val(&*self.tables) + size_of_val(&*self.nodes)
+        size_of_val(&*self.parts) + size_of_val(&*self.nodes)
     }
 }
 
@@ -248,15 +245,14 @@ fn within<K: Number>(bounds: &[K], from: Option<K>, to: Option<K>) -> Range<usiz
 /// A search that is being made.
 struct Making<K: Number> {
     slot_bytes: usize,
-    tables: Vec<Table<K>>,
     nodes: Vec<K::Node>,
     /// Nodes on the longest way.
     depth: usize,
 }
 
 impl<K: Number> Making<K> {
-    /// Makes the table of a part, and returns its number.
-    fn table(&mut self, bounds: &[K], values: &[u32]) -> u16 {
+    /// Makes the table of a part.
+    fn table(&mut self, bounds: &[K], values: &[u32]) -> Table<K> {
         let start = self.nodes.len();
         let (table, _) = Table::layout(bounds, self.slot_bytes);
         let table = Table { start: start as u32, ..table };
@@ -274,9 +270,7 @@ impl<K: Number> Making<K> {
             self.nodes[start + slot] = node;
             self.depth = self.depth.max(depth);
         }
-        self.tables.push(table);
-        // There are no more tables than parts, of which there are 2^16 at most.
-        (self.tables.len() - 1) as u16
+        table
     }
 }
 
@@ -324,8 +318,8 @@ mod tests {
             let expected = values[bounds.partition_point(|bound| *bound <= number)];
             assert_eq!(search.find(number), expected, "{number:?} in {} bounds", bounds.len());
         }
-        // A table and its slot for what is outside, nodes of trees, parts.
-        let rest = size_of::<Table<K>>() + 2 * size_of::<K::Node>() + 2 * PARTS_PER_BOUND;
+        // A part's slot for what is outside, nodes of trees, parts.
+        let rest = 2 * size_of::<K::Node>() + PARTS_PER_BOUND * size_of::<Table<K>>();
         let most = bounds.len() * (slot_bytes(bounds.len()) + rest) + 1000;
         assert!(search.bytes() <= most, "{} bytes, {} bounds", search.bytes(), bounds.len());
         search
@@ -365,14 +359,14 @@ mod tests {
     #[test]
     fn bounds_that_crowd_cost_a_step_for_each_factor_of_four() {
         let spread: Vec<u32> = (1..20_000).map(|at| at * 200_000).collect();
-        assert_eq!(agree(&spread, spread.clone()).steps(), 3);
+        assert_eq!(agree(&spread, spread.clone()).steps(), 2);
         // All but one in one place.
         let crowd: Vec<u32> = (1..20_000).chain([u32::MAX]).collect();
-        assert_eq!(agree(&crowd, crowd.clone()).steps(), 3);
+        assert_eq!(agree(&crowd, crowd.clone()).steps(), 2);
         // The same again and again, each a 256th of what is around it.
         let nested = |level: u32| (1..250).map(move |at: u32| at << (8 * level));
         let nested: Vec<u32> = (0..4).flat_map(nested).collect();
-        assert!(agree(&nested, nested.clone()).steps() <= 7);
+        assert!(agree(&nested, nested.clone()).steps() <= 6);
         // Each half as far as the one before.
         let halves: Vec<u128> = (0..128).map(|bit| 1 << bit).collect();
         assert!(agree(&halves, halves.clone()).steps() <= 8);
