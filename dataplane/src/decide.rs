@@ -1,8 +1,8 @@
 //! The decision: where a frame goes, or why it is dropped. Pure but for what the FDB learns.
 
 use crate::counters::DropReason;
-use crate::fdb::Learner;
-use crate::headers::{Headers, Mac, Tag};
+use crate::fdb::{Learner, Place};
+use crate::headers::{Headers, Tag};
 use crate::snapshot::{Attachment, Domain, Port, PortId, Snapshot};
 
 /// Where a frame goes.
@@ -25,15 +25,23 @@ pub fn decide<'a>(
     fdb: &mut Learner<'_>,
 ) -> Result<Egress<'a>, DropReason> {
     let domain = accept(headers, port, snapshot)?;
-    // An address that desired state has given to a port is not learned, wherever it is heard: it
-    // is where it was configured, whoever claims it.
-    if domain.learning {
-        let source = fdb.place(domain.id, headers.source);
-        if snapshot.stations().find(source).is_none() {
-            fdb.learn(source, ingress);
-        }
+    learn(fdb.place(domain.id, headers.source), ingress, domain, snapshot, fdb);
+    find(fdb.place(domain.id, headers.destination), ingress, domain, snapshot, fdb)
+}
+
+/// Takes note of where an address of a domain was heard. One that desired state has given to a port is
+/// not learned, wherever it is heard: it is where it was configured, whoever claims it.
+#[inline(always)]
+pub fn learn(
+    source: Place,
+    ingress: PortId,
+    domain: &Domain,
+    snapshot: &Snapshot,
+    fdb: &mut Learner<'_>,
+) {
+    if domain.learning && snapshot.stations().find(source).is_none() {
+        fdb.learn(source, ingress);
     }
-    find(headers.destination, ingress, domain, snapshot, fdb)
 }
 
 /// Whether a frame may come in by `port`, and to which domain.
@@ -56,19 +64,18 @@ pub fn accept<'a>(
     Ok(domain)
 }
 
-/// Where a frame of a domain goes that is for this address. Nothing is learned.
+/// Where a frame of a domain goes that is for the address of this place. Nothing is learned.
 #[inline(always)]
 pub fn find<'a>(
-    destination: Mac,
+    destination: Place,
     ingress: PortId,
     domain: &'a Domain,
     snapshot: &'a Snapshot,
     fdb: &Learner<'_>,
 ) -> Result<Egress<'a>, DropReason> {
-    if destination.is_group() {
+    if destination.mac().is_group() {
         return flood(domain);
     }
-    let destination = fdb.place(domain.id, destination);
     let mut known = snapshot.stations().find(destination);
     if known.is_none() {
         // The FDB only hints where to; membership in the snapshot decides whether.

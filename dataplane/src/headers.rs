@@ -32,16 +32,14 @@ impl Mac {
 
     /// That of a frame with this head, which has one.
     #[inline(always)]
-    pub(crate) const fn destination(head: &[u8; HEAD_MAX]) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = *head;
-        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 16)
+    pub(crate) fn destination(head: &[u8; HEAD_MAX]) -> Self {
+        Self(word(head, 0) >> 16)
     }
 
     /// The source of a frame with this head.
     #[inline(always)]
-    pub(crate) const fn source(head: &[u8; HEAD_MAX]) -> Self {
-        let [_, _, _, _, a, b, c, d, e, f, g, h, ..] = *head;
-        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]) & 0xffff_ffff_ffff)
+    pub(crate) fn source(head: &[u8; HEAD_MAX]) -> Self {
+        Self::from_bits(word(head, 4))
     }
 
     /// Its value as a 48-bit number.
@@ -132,7 +130,7 @@ impl Headers {
         let destination = Mac::from_bits(word(fixed, 0) >> 16);
         let source = Mac::from_bits(word(fixed, 4));
         let mut ethertype = u16::from_be_bytes([fixed[12], fixed[13]]);
-        let tag = if ethertype == ETHERTYPE_CUSTOMER_TAG || ethertype == ETHERTYPE_SERVICE_TAG {
+        let tag = if is_tag(ethertype) {
             let &[high, low, upper, lower] = rest.first_chunk().ok_or(DropReason::Runt)?;
             let tci = u16::from_be_bytes([high, low]);
             let service = ethertype == ETHERTYPE_SERVICE_TAG;
@@ -149,6 +147,17 @@ impl Headers {
     pub fn payload_offset(&self) -> usize {
         if self.tag.is_some() { ETHERNET_BYTES + TAG_BYTES } else { ETHERNET_BYTES }
     }
+}
+
+/// Whether the frame with this head begins with a tag.
+#[inline(always)]
+pub(crate) fn is_tagged(head: &[u8; HEAD_MAX]) -> bool {
+    is_tag(u16::from_be_bytes([head[12], head[13]]))
+}
+
+#[inline(always)]
+fn is_tag(ethertype: u16) -> bool {
+    ethertype == ETHERTYPE_CUSTOMER_TAG || ethertype == ETHERTYPE_SERVICE_TAG
 }
 
 /// A frame's length in bytes, or that of the longest one that it is to be cut into. Fails if its sender
@@ -168,7 +177,7 @@ pub(crate) fn bytes_of(frame: FrameRef<'_>) -> Result<usize, DropReason> {
 
 /// The eight bytes from `at` on, in one load.
 #[inline(always)]
-fn word(bytes: &[u8; ETHERNET_BYTES], at: usize) -> u64 {
+fn word<const BYTES: usize>(bytes: &[u8; BYTES], at: usize) -> u64 {
     let eight = bytes[at..].first_chunk().expect("callers ask for bytes that are there");
     u64::from_be_bytes(*eight)
 }

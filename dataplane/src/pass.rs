@@ -1,12 +1,12 @@
 //! One burst of one port on its way through the tables: each frame to lanes or a counter.
 
-use vhost::{FrameRef, Frames, TagEdit};
+use vhost::{BURST_MAX, FrameRef, Frames, TagEdit};
 
 use crate::acl::Direction;
 use crate::counters::{DropReason, WorkerCounters};
-use crate::decide::{Egress, accept, decide, find, foresee};
-use crate::fdb::Learner;
-use crate::headers::{Headers, Mac, bytes_of};
+use crate::decide::{Egress, accept, decide, find, foresee, learn};
+use crate::fdb::{Learner, Place};
+use crate::headers::{ETHERNET_BYTES, Headers, Mac, bytes_of, is_tagged};
 use crate::outbox::Outbox;
 use crate::packet::{Looks, Packet};
 use crate::policy::Left;
@@ -22,12 +22,25 @@ pub(crate) struct Pass<'a> {
     pub counters: &'a WorkerCounters,
 }
 
-/// What is the same for all frames of a burst that are plain and from their port's own address.
+/// What is the same for all frames of a burst that have no tag and came in by a port of one domain.
 #[derive(Clone, Copy)]
 pub(crate) struct Home<'a> {
     domain: &'a Domain,
-    /// The longest frame, without a tag.
+    /// The longest frame.
     bytes_max: usize,
+    /// Where the port's own address is need not be learned.
+    pub settled: bool,
+}
+
+/// Where the frames of a burst are from and for, by their indexes.
+#[derive(Debug)]
+pub(crate) struct Ends([(Place, Place); BURST_MAX]);
+
+impl Default for Ends {
+    fn default() -> Self {
+        let nowhere = Place { key: 0, hash: 0 };
+        Self([(nowhere, nowhere); BURST_MAX])
+    }
 }
 
 impl Home<'_> {
@@ -44,36 +57,42 @@ impl Home<'_> {
         }
         Ok(destination)
     }
+
+    /// Where a frame is from and for, if it may come in. None if it has a tag or ends too early.
+    #[inline(always)]
+    fn ends(&self, frame: FrameRef<'_>) -> Result<Option<(Mac, Mac)>, DropReason> {
+        let (head, bytes) = frame.fixed_head();
+        if bytes < ETHERNET_BYTES || is_tagged(head) {
+            return Ok(None);
+        }
+        let source = Mac::source(head);
+        if source.is_group() || source.bits() == 0 {
+            // Unless it cannot be read at all, which tells more.
+            bytes_of(frame)?;
+            return Err(DropReason::BadSource);
+        }
+        Ok(Some((source, self.destination(frame)?)))
+    }
 }
 
 impl<'a> Pass<'a> {
-    /// Has fetched what the FDB will be asked for the burst.
-    #[inline(always)]
+    /// Has fetched what the FDB will be asked for a burst from several domains.
+    #[inline(never)]
     pub fn foresee(&self, frames: Frames<'_>) {
         let Some(port) = self.attached else { return };
-        if let Attachment::Access(domain) = port.attachment {
-            // All that comes in is of this domain.
-            for (head, _) in frames.iter().map(|frame| frame.fixed_head()) {
-                for mac in [Mac::source(head), Mac::destination(head)] {
-                    self.learner.prefetch(self.learner.place(domain, mac));
-                }
-            }
-            return;
-        }
         for headers in frames.iter().filter_map(|frame| Headers::parse(frame).ok()) {
             foresee(&headers, port, self.snapshot, &self.learner);
         }
     }
 
-    /// Where frames from the port's own address are, if that address need not be learned.
+    /// Where frames without a tag are, if the port is on one domain.
     #[inline(always)]
     pub fn home(&self) -> Option<Home<'a>> {
         match self.attached {
-            Some(Port {
-                up: true, settled: true, attachment: Attachment::Access(domain), ..
-            }) => {
+            Some(Port { up: true, settled, attachment: Attachment::Access(domain), .. }) => {
                 let domain = self.snapshot.domain(*domain)?;
-                Some(Home { domain, bytes_max: domain.frame_bytes_max(false) })
+                let bytes_max = domain.frame_bytes_max(false);
+                Some(Home { domain, bytes_max, settled: *settled })
             }
             _ => None,
         }
@@ -131,11 +150,17 @@ impl<'a> Pass<'a> {
         outbox: &mut Outbox,
         mut dropped: impl FnMut(usize, DropReason),
     ) {
+        if self.learner.is_large() {
+            for (head, _) in frames.iter().map(|frame| frame.fixed_head()) {
+                self.learner.prefetch(self.learner.place(home.domain.id, Mac::destination(head)));
+            }
+        }
         let mut rest = plain;
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
             let egress = home.destination(frames.frame(index)).and_then(|destination| {
+                let destination = self.learner.place(home.domain.id, destination);
                 find(destination, self.ingress, home.domain, self.snapshot, &self.learner)
             });
             match egress {
@@ -150,6 +175,58 @@ impl<'a> Pass<'a> {
                 outbox.edit(uplink, plain, tag);
             }
         }
+    }
+
+    /// As [`frame`](Self::frame), of those `wanted` frames of a burst, a bit for each, that have no tag.
+    /// Tells of each that is dropped why, and returns the others.
+    ///
+    /// All are read before any is looked up, so that what is known of them is fetched meanwhile.
+    #[inline(never)]
+    pub fn untagged_frames(
+        &mut self,
+        frames: Frames<'_>,
+        wanted: u64,
+        home: Home<'_>,
+        ends: &mut Ends,
+        outbox: &mut Outbox,
+        mut dropped: impl FnMut(usize, DropReason),
+    ) -> u64 {
+        let Home { domain, .. } = home;
+        let large = self.learner.is_large();
+        let (mut rest, mut others) = (wanted, 0);
+        let mut read = 0;
+        while rest != 0 {
+            let index = rest.trailing_zeros() as usize;
+            let bit = rest & rest.wrapping_neg();
+            rest ^= bit;
+            match home.ends(frames.frame(index)) {
+                Ok(Some((source, destination))) => {
+                    let place = |mac| self.learner.place(domain.id, mac);
+                    let both = (place(source), place(destination));
+                    if large {
+                        self.learner.prefetch(both.0);
+                        self.learner.prefetch(both.1);
+                    }
+                    ends.0[index % BURST_MAX] = both;
+                    read |= bit;
+                }
+                Ok(None) => others |= bit,
+                Err(reason) => dropped(index, reason),
+            }
+        }
+        while read != 0 {
+            let index = read.trailing_zeros() as usize;
+            read &= read - 1;
+            let (source, destination) = ends.0[index % BURST_MAX];
+            learn(source, self.ingress, domain, self.snapshot, &mut self.learner);
+            match find(destination, self.ingress, domain, self.snapshot, &self.learner) {
+                Ok(egress) => {
+                    self.stage(index as u8, egress, outbox, |domain, to| domain.tag_edit(None, to))
+                }
+                Err(reason) => dropped(index, reason),
+            }
+        }
+        others
     }
 
     /// Puts a frame into the lanes of the ports that it goes to. `edit` says what happens there to its
@@ -184,7 +261,7 @@ impl<'a> Pass<'a> {
         let index = turn % frames.len();
         let (frame, weight) = (frames.frame(index), frames.len() as u64);
         match self.home() {
-            Some(home) if left.plain >> index & 1 != 0 => {
+            Some(home @ Home { settled: true, .. }) if left.plain >> index & 1 != 0 => {
                 let Ok(destination) = home.destination(frame) else { return };
                 let look = looks.of(index as u8);
                 let hit = |port: &Port, direction: Direction| {
@@ -227,6 +304,7 @@ impl<'a> Pass<'a> {
 
     /// Tells of the ports that a frame goes to which is for this address.
     fn receivers(&self, destination: Mac, domain: &Domain, see: impl Fn(&Port)) {
+        let destination = self.learner.place(domain.id, destination);
         match find(destination, self.ingress, domain, self.snapshot, &self.learner) {
             Ok(Egress::Port(to, _)) => self.snapshot.port(to).into_iter().for_each(see),
             Ok(Egress::Flood(domain)) => {
@@ -373,8 +451,112 @@ mod tests {
         }
     }
 
+    /// A frame of any kind, of these bytes behind its addresses.
+    fn ethernet(to: Mac, from: Mac, rest: &[u8], bytes: usize) -> Vec<u8> {
+        let mut frame = [&to.bytes()[..], &from.bytes(), rest].concat();
+        frame.resize(bytes, 0);
+        frame
+    }
+
+    fn some_mac() -> impl Strategy<Value = Mac> {
+        prop_oneof![
+            3 => Just(NEIGHBOUR), 3 => Just(FAR), 3 => (4u64..9).prop_map(|n| Mac::from_bits(0x0200_0000_0000 | n)),
+            1 => Just(OWN), 1 => Just(Mac::from_bits(0xffff_ffff_ffff)), 1 => Just(Mac::from_bits(0)),
+            1 => Just(Mac::from_bits(0x0180_c200_0000)), 1 => Just(Mac::from_bits(0x0180_c200_0010)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_ahead_goes_where_it_would_alone(
+            sent in proptest::collection::vec((
+                some_mac(), some_mac(),
+                prop_oneof![
+                    4 => Just([0x08, 0x00, 0x45, 0x00]), 1 => Just([0x81, 0x00, 0x00, 0x00]),
+                    1 => Just([0x81, 0x00, 0x00, 0x07]), 1 => Just([0x88, 0xa8, 0x00, 0x00]),
+                ],
+                prop_oneof![4 => 60usize..=120, 1 => 1usize..20],
+            ), 1..9),
+            mtu in 40u16..=114,
+            (flooding, learning, alone, large) in any::<(bool, bool, bool, bool)>(),
+        ) {
+            let domain = DomainId::new(0).expect("few domains");
+            let mut builder = SnapshotBuilder::default();
+            builder.domain(domain, DomainSpec { mtu, learning, flooding, uplink: None });
+            builder.access(port(1), true, domain, &[OWN], None);
+            if !alone {
+                builder.access(port(2), true, domain, &[NEIGHBOUR], None);
+                builder.access(port(3), true, domain, &[], None);
+            }
+            let options = FdbOptions {
+                entries: 1024, ageing_seconds: 300, port_quota: 999, domain_quota: 999, seed: 7,
+            };
+            let (one, other) = (Fdb::new(options), Fdb::new(options));
+            let snapshot = builder.build(one.hash());
+            let counters = WorkerCounters::default();
+            let pass = |fdb: &'_ Fdb| {
+                let others = if large { 0x0200_0001_0000..0x0200_0001_0100u64 } else { 0..0 };
+                for mac in others.map(Mac::from_bits).chain([FAR]) {
+                    let mut learner = fdb.learner(0);
+                    learner.learn(learner.place(domain, mac), port(3));
+                }
+            };
+            pass(&one);
+            pass(&other);
+            let pass = |fdb| Pass {
+                ingress: port(1),
+                attached: snapshot.port(port(1)),
+                snapshot: &snapshot,
+                learner: Fdb::learner(fdb, 0),
+                counters: &counters,
+            };
+            let frames = sent.iter().map(|(to, from, rest, bytes)| ethernet(*to, *from, rest, *bytes));
+            let (mut burst, mut source) = (Burst::default(), Private(frames.collect()));
+            let received = Received::take(&mut source, &mut burst);
+            let frames = received.frames();
+
+            let (mut alone, mut ahead) = (Outbox::default(), Outbox::default());
+            let mut singly = pass(&one);
+            // Those with a tag are decided about last, so that what they teach is known a burst later.
+            let mut order: Vec<_> = (0..sent.len()).collect();
+            order.sort_by_key(|index| {
+                let (_, _, rest, bytes) = &sent[*index];
+                *bytes < ETHERNET_BYTES || rest[0] != 0x08
+            });
+            let mut expected = vec![Ok(()); sent.len()];
+            for index in order {
+                expected[index] = singly.frame(index as u8, frames.frame(index), &mut alone);
+            }
+            let mut results = vec![Ok(()); sent.len()];
+            let mut together = pass(&other);
+            let home = together.home().expect("it is on one network");
+            let dropped = |index: usize, reason| results[index] = Err(reason);
+            let mut rest = together.untagged_frames(
+                frames, frames.all(), home, &mut Ends::default(), &mut ahead, dropped,
+            );
+            while rest != 0 {
+                let index = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                results[index] = together.frame(index as u8, frames.frame(index), &mut ahead);
+            }
+            prop_assert_eq!(results, expected);
+            let sorted = |outbox: &Outbox| {
+                let mut all = outbox.all();
+                all.sort_by_key(|(port, _)| port.index());
+                all
+            };
+            prop_assert_eq!(sorted(&ahead), sorted(&alone));
+            let known = |fdb: &Fdb| {
+                let mut known = fdb.entries(0);
+                known.sort_by_key(|entry| entry.mac);
+                known
+            };
+            prop_assert_eq!(known(&other), known(&one));
+        }
+    }
+
     #[test]
-    fn what_would_have_to_be_learned_goes_the_long_way() {
+    fn what_would_have_to_be_learned_is_known() {
         let fdb = Fdb::new(FdbOptions {
             entries: 16,
             ageing_seconds: 300,
@@ -395,7 +577,7 @@ mod tests {
             let attached = snapshot.port(ingress);
             let pass =
                 Pass { ingress, attached, snapshot: &snapshot, learner, counters: &counters };
-            assert!(pass.home().is_none(), "port {number}");
+            assert!(!pass.home().expect("it is on one network").settled, "port {number}");
         }
     }
 }

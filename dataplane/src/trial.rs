@@ -59,7 +59,8 @@ impl<'a> Trial<'a> {
             let tag = domain.tag_edit(self.headers.tag, to);
             (to, self.enter(to, snapshot).map(|()| tag))
         };
-        Ok(match find(self.headers.destination, ingress, domain, snapshot, fdb)? {
+        let destination = fdb.place(domain.id, self.headers.destination);
+        Ok(match find(destination, ingress, domain, snapshot, fdb)? {
             Egress::Port(to, _) => Course { domain, flooded: false, to: vec![enter(to)] },
             Egress::Flood(_) => {
                 let others = domain.members.iter().copied().filter(|to| *to != ingress);

@@ -11,7 +11,7 @@ use crate::idle::{Idle, Order, Orders};
 use crate::mailbox::{Mail, Mailbox, Returned};
 use crate::outbox::{Outbox, Unseen};
 use crate::packet::Looks;
-use crate::pass::Pass;
+use crate::pass::{Ends, Pass};
 use crate::policy::Left;
 use crate::port::Rxq;
 use crate::publish::Reader;
@@ -32,6 +32,7 @@ pub struct Worker {
     burst: Burst,
     outbox: Outbox,
     looks: Box<Looks>,
+    ends: Box<Ends>,
     /// Chooses the frames that are counted at rules.
     turn: usize,
     witness: Box<Witness>,
@@ -62,6 +63,7 @@ impl Worker {
             burst: Burst::default(),
             outbox: Outbox::default(),
             looks: Box::default(),
+            ends: Box::default(),
             turn: 0,
             witness: Box::default(),
         }
@@ -84,6 +86,7 @@ impl Worker {
             burst,
             outbox,
             looks,
+            ends,
             turn,
             witness,
             ..
@@ -107,9 +110,6 @@ impl Worker {
             let snapshot = &plan.snapshot;
             let (attached, learner) = (snapshot.port(*ingress), fdb.learner(now));
             let mut pass = Pass { ingress: *ingress, attached, snapshot, learner, counters };
-            if fdb.is_large() {
-                pass.foresee(frames);
-            }
             if watched {
                 witness.forget();
             }
@@ -120,11 +120,26 @@ impl Worker {
                 port.dropped(reason, 1);
                 witness.note(index, reason);
             };
-            if left.plain != 0
-                && let Some(home) = pass.home()
-            {
-                pass.plain_frames(frames, left.plain, home, outbox, &mut dropped);
-                rest &= !left.plain;
+            match pass.home() {
+                Some(home) => {
+                    if home.settled && left.plain != 0 {
+                        pass.plain_frames(frames, left.plain, home, outbox, &mut dropped);
+                        rest &= !left.plain;
+                    }
+                    if rest != 0 {
+                        let untagged = rest;
+                        rest = pass.untagged_frames(
+                            frames,
+                            untagged,
+                            home,
+                            ends,
+                            outbox,
+                            &mut dropped,
+                        );
+                    }
+                }
+                None if fdb.is_large() => pass.foresee(frames),
+                None => {}
             }
             while rest != 0 {
                 let index = rest.trailing_zeros() as usize;

@@ -11,6 +11,14 @@ pub struct Place {
     pub(crate) hash: u64,
 }
 
+impl Place {
+    /// The address.
+    #[inline(always)]
+    pub fn mac(self) -> Mac {
+        Mac::from_bits(self.key)
+    }
+}
+
 /// The tables' seeded hash: one wide multiplication whose halves are folded together.
 #[derive(Clone, Copy, Debug)]
 pub struct Hash {

@@ -32,6 +32,12 @@ impl Learner<'_> {
         self.fdb.hash.place(domain, mac)
     }
 
+    /// See [`Fdb::is_large`].
+    #[inline(always)]
+    pub fn is_large(&self) -> bool {
+        self.fdb.is_large()
+    }
+
     /// Has fetched what is known of a place. Most addresses are in their first bucket.
     #[inline(always)]
     pub fn prefetch(&self, place: Place) {
