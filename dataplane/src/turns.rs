@@ -96,6 +96,18 @@ mod tests {
         assert_eq!(bursts(&[1000; 64]), [1; 64]);
     }
 
+    #[test]
+    fn what_was_left_is_given_away_once() {
+        let mut turns = Turns::default();
+        let mut waiting = [0; 64];
+        waiting[7] = 1000;
+        iterate(&mut turns, &waiting);
+        let bursts = iterate(&mut turns, &[1000; 64]);
+        assert_eq!(bursts[0], 4);
+        assert_eq!(bursts[1..], [1; 63]);
+        assert_eq!(iterate(&mut turns, &[1000; 64]), [1; 64]);
+    }
+
     proptest! {
         #[test]
         fn an_iteration_is_bounded_and_serves_everyone(

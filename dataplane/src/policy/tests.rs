@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use vhost::{Burst, Received, Source};
 
 use super::*;
-use crate::acl::{Budget, Compiler, Family, Part, Rule};
+use crate::acl::{Budget, Compiler, Family, Part, Remote, Rule};
 use crate::headers::Mac;
 use crate::packet::Looks;
 
@@ -17,10 +17,15 @@ const PAIR: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
 /// A port with 10.0.0.1, 2001:db8::1, and 10.9.0.0/16 by another MAC address.
 fn policy(rules: &[Rule]) -> Policy {
+    policy_of(&["10.0.0.1/32", "2001:db8::1/128"], rules)
+}
+
+/// The same with other addresses of its own.
+fn policy_of(own: &[&str], rules: &[Rule]) -> Policy {
     let nets = |texts: &[&str]| texts.iter().map(|it| it.parse().unwrap()).collect::<Vec<IpNet>>();
     let guard = Guard::new(
         vec![
-            Station::new(Mac::new(OWN), &nets(&["10.0.0.1/32", "2001:db8::1/128"])),
+            Station::new(Mac::new(OWN), &nets(own)),
             Station::new(Mac::new(PAIR), &nets(&["10.9.0.0/16"])),
         ],
         &[0x88cc],
@@ -312,7 +317,11 @@ impl Source for Private {
 
 proptest! {
     #[test]
-    fn a_burst_is_judged_as_its_frames_are_one_by_one(frames in frames(), open: bool) {
+    fn a_burst_is_judged_as_its_frames_are_one_by_one(
+        frames in frames(),
+        (open, narrow) in any::<(bool, bool)>(),
+        own in prop_oneof![Just("10.0.0.1/32"), Just("10.0.0.0/31"), Just("10.0.0.0/8")],
+    ) {
         let some = |way| Rule {
             protocol: Some(6),
             part: Part::Ports(1, 40_000),
@@ -320,11 +329,15 @@ proptest! {
             ..Rule::any(way, Family::V4)
         };
         let some = |way| if open { Rule::any(way, Family::V4) } else { some(way) };
-        let policy = policy(&[some(Direction::Ingress), some(Direction::Egress)]);
+        let mut ingress = some(Direction::Ingress);
+        if narrow {
+            ingress.remote = Remote::Prefix("10.0.0.1/32".parse().unwrap());
+        }
+        let policy = policy_of(&[own], &[ingress, some(Direction::Egress)]);
         let mut burst = Burst::default();
         // What a frame is too short for must not be taken from the one that was there before.
-        let own = ethernet(OWN, 0x0800, &v4([10, 0, 0, 1], 17, 0, &[0; 40]));
-        drop(Received::take(&mut Private(vec![own; vhost::BURST_MAX]), &mut burst));
+        let before = ethernet(OWN, 0x0800, &v4([10, 0, 0, 1], 17, 0, &[0; 40]));
+        drop(Received::take(&mut Private(vec![before; vhost::BURST_MAX]), &mut burst));
         let mut source = Private(frames.clone());
         let received = Received::take(&mut source, &mut burst);
         let mut looks = Looks::default();
@@ -355,9 +368,10 @@ proptest! {
         expected.sort_unstable();
         prop_assert_eq!(denied, expected);
 
-        let mut denied = 0;
         let all = received.frames().all();
-        let passed = policy.enter_burst(received.frames(), &looks, all, |index, _| denied |= 1 << index);
+        let mut denied = 0;
+        let deny = |index, _| denied |= 1_u64 << index;
+        let passed = policy.enter_burst(received.frames(), &looks, all, deny);
         let expected = (0..frames.len()).filter(|index| {
             let frame = &frames[*index];
             Headers::parse_head(frame, frame.len())
@@ -366,4 +380,17 @@ proptest! {
         prop_assert_eq!(passed, expected.fold(0, |passed, index| passed | 1 << index));
         prop_assert_eq!(denied, all & !passed);
     }
+}
+
+#[test]
+fn whose_a_burst_is_holds_for_that_burst() {
+    let (mut burst, mut looks) = (Burst::default(), Looks::default());
+    let udp = v4([10, 0, 0, 1], 17, 0, &[0; 40]);
+    let mut source = Private(vec![ethernet(OWN, 0x0800, &udp), ethernet(OTHER, 0x0800, &udp)]);
+    let received = Received::take(&mut source, &mut burst);
+    permissive().leave_burst(received.frames(), &mut looks, |_| true, |_, _| {});
+    assert_eq!(looks.source_of(0b01), Some(u32::from_be_bytes([10, 0, 0, 1])));
+    assert_eq!(looks.source_of(0b11), None, "the second is not the port's own");
+    looks.read(received.frames(), |_, _| true);
+    assert_eq!(looks.source_of(0b01), None, "nobody said whose these are");
 }
