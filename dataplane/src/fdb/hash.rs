@@ -6,7 +6,8 @@ use crate::snapshot::DomainId;
 /// An address in a domain, and its hash: what all tables of addresses are asked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Domain in the upper 16 bits, address in the lower 48. 0 for no address of a station.
+    /// The domain's number and one more in the upper 16 bits, the address in the lower 48: never 0, which
+    /// stands for an empty place in all tables.
     pub(crate) key: u64,
     pub(crate) hash: u64,
 }
@@ -17,6 +18,11 @@ impl Place {
     pub fn mac(self) -> Mac {
         Mac::from_bits(self.key)
     }
+}
+
+/// The domain of a place's key; none for an empty place.
+pub(crate) fn domain_of(key: u64) -> Option<DomainId> {
+    DomainId::new(((key >> 48) as usize).checked_sub(1)?)
 }
 
 /// The tables' seeded hash: one wide multiplication whose halves are folded together.
@@ -42,7 +48,7 @@ impl Hash {
     /// Where to look for an address of a domain.
     #[inline(always)]
     pub fn place(&self, domain: DomainId, mac: Mac) -> Place {
-        self.of((domain.index() as u64) << 48 | mac.bits())
+        self.of((domain.index() as u64 + 1) << 48 | mac.bits())
     }
 
     #[inline(always)]

@@ -17,6 +17,7 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use hash::domain_of;
 pub use hash::{Hash, Place};
 pub use learner::Learner;
 
@@ -118,6 +119,7 @@ unsafe impl Zeroed for Bucket {}
 #[derive(Debug)]
 struct Ledger {
     ports: Box<[u32]>,
+    /// By the upper 16 bits of keys.
     domains: Box<[u32]>,
     entries: usize,
 }
@@ -231,7 +233,7 @@ impl Fdb {
             },
             ledger: SpinLock::new(Ledger {
                 ports: vec![0; PORTS_MAX].into_boxed_slice(),
-                domains: vec![0; DOMAINS_MAX].into_boxed_slice(),
+                domains: vec![0; DOMAINS_MAX + 1].into_boxed_slice(),
                 entries: 0,
             }),
             entries: AtomicUsize::new(0),
@@ -297,7 +299,7 @@ impl Fdb {
 
     /// Forgets every address of a domain, before its number is used for another.
     pub fn flush_domain(&self, domain: DomainId) {
-        self.forget(|key, _| key >> 48 == domain.index() as u64);
+        self.forget(|key, _| domain_of(key) == Some(domain));
     }
 
     /// Forgets every address behind a port.
@@ -340,11 +342,9 @@ impl Fdb {
             for way in 0..WAYS {
                 let key = bucket.keys[way].load(Ordering::Relaxed);
                 let value = Value(bucket.values[way].load(Ordering::Relaxed));
-                let domain = DomainId::new((key >> 48) as usize);
+                let domain = domain_of(key);
                 let port = PortId::new(value.port());
-                if let (true, Some(domain), Some(port)) =
-                    (key != 0 && !self.is_old(value, now), domain, port)
-                {
+                if let (false, Some(domain), Some(port)) = (self.is_old(value, now), domain, port) {
                     let mac = Mac::from_bits(key);
                     entries.push(FdbEntry { domain, mac, port, seen_seconds: value.seen() });
                 }

@@ -1,7 +1,7 @@
 //! Addresses that desired state gives: where a guest's own address is needs no learning, and no
 //! other guest can take it over by claiming it.
 
-use crate::fdb::{Hash, Place};
+use crate::fdb::{Hash, Place, domain_of};
 use crate::headers::Mac;
 use crate::snapshot::{DomainId, PortId};
 
@@ -10,7 +10,7 @@ use crate::snapshot::{DomainId, PortId};
 #[derive(Debug)]
 pub struct Stations {
     mask: usize,
-    /// 0 stands for an empty place: no address is zero.
+    /// 0 stands for an empty place: no key is zero.
     entries: Box<[(u64, PortId)]>,
 }
 
@@ -60,9 +60,10 @@ impl Stations {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (DomainId, Mac, PortId)> {
-        self.entries.iter().filter(|(key, _)| *key != 0).filter_map(|&(key, port)| {
-            Some((DomainId::new((key >> 48) as usize)?, Mac::from_bits(key), port))
-        })
+        self.entries
+            .iter()
+            .filter(|(key, _)| *key != 0)
+            .filter_map(|&(key, port)| Some((domain_of(key)?, Mac::from_bits(key), port)))
     }
 }
 
@@ -85,6 +86,9 @@ mod tests {
             assert_eq!(stations.find(hash.place(domain(7), Mac::from_bits(1))), None);
             assert_eq!(stations.iter().count(), all.len());
         }
+        // The least address of the first domain is nobody's, and no place that is empty.
+        let table = Stations::build(&all, Hash::new(0));
+        assert_eq!(table.find(Hash::new(0).place(domain(0), Mac::from_bits(0))), None);
         assert_eq!(
             Stations::default().find(Hash::new(0).place(domain(0), Mac::from_bits(1))),
             None
