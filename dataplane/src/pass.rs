@@ -76,7 +76,7 @@ impl Home<'_> {
 }
 
 impl<'a> Pass<'a> {
-    /// Has fetched what the FDB will be asked for a burst from several domains.
+    /// Has fetched what the FDB will be asked for a burst whose frames may be of several domains.
     #[inline(never)]
     pub fn foresee(&self, frames: Frames<'_>) {
         let Some(port) = self.attached else { return };
@@ -151,7 +151,10 @@ impl<'a> Pass<'a> {
         mut dropped: impl FnMut(usize, DropReason),
     ) {
         if self.learner.is_large() {
-            for (head, _) in frames.iter().map(|frame| frame.fixed_head()) {
+            let mut rest = plain;
+            while rest != 0 {
+                let (head, _) = frames.frame(rest.trailing_zeros() as usize).fixed_head();
+                rest &= rest - 1;
                 self.learner.prefetch(self.learner.place(home.domain.id, Mac::destination(head)));
             }
         }
@@ -178,7 +181,8 @@ impl<'a> Pass<'a> {
     }
 
     /// As [`frame`](Self::frame), of those `wanted` frames of a burst, a bit for each, that have no tag.
-    /// Tells of each that is dropped why, and returns the others.
+    /// Tells of each that is dropped why, and returns the others, which so are decided about after these:
+    /// what they teach is known a burst later.
     ///
     /// All are read before any is looked up, so that what is known of them is fetched meanwhile.
     #[inline(never)]
@@ -253,12 +257,12 @@ impl<'a> Pass<'a> {
 
     /// Counts at their rules one frame of the burst, as many times as the burst has frames: so the
     /// counts are exact where frames come one by one, and where they come in bursts they are a
-    /// sample, which costs a burst as much as a frame. `turn` chooses the frame; `left` are those that
+    /// sample, which costs a burst as much as a frame. `sample` chooses the frame; `left` are those that
     /// the port may send.
     #[inline(never)]
-    pub fn count_hits(&self, frames: Frames<'_>, looks: &Looks, left: Left, turn: usize) {
+    pub fn count_hits(&self, frames: Frames<'_>, looks: &Looks, left: Left, sample: usize) {
         let Some(port) = self.attached else { return };
-        let index = turn % frames.len();
+        let index = sample % frames.len();
         let (frame, weight) = (frames.frame(index), frames.len() as u64);
         match self.home() {
             Some(home @ Home { settled: true, .. }) if left.plain >> index & 1 != 0 => {
@@ -451,6 +455,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_for_no_address_stays_in_its_network() {
+        let options = FdbOptions {
+            entries: 16,
+            ageing_seconds: 300,
+            port_quota: 9,
+            domain_quota: 9,
+            seed: 7,
+        };
+        let fdb = Fdb::new(options);
+        let domain = |number| DomainId::new(number).expect("few domains");
+        let mut builder = SnapshotBuilder::default();
+        for number in [0, 1] {
+            let spec = DomainSpec { mtu: 1500, learning: true, flooding: true, uplink: None };
+            builder.domain(domain(number), spec);
+        }
+        builder.access(port(0), true, domain(1), &[FAR], None);
+        builder.access(port(1), true, domain(0), &[OWN], None);
+        builder.access(port(2), true, domain(0), &[NEIGHBOUR], None);
+        let snapshot = builder.build(fdb.hash());
+        let counters = WorkerCounters::default();
+        let (attached, learner) = (snapshot.port(port(1)), fdb.learner(0));
+        let mut pass =
+            Pass { ingress: port(1), attached, snapshot: &snapshot, learner, counters: &counters };
+        let frame = ethernet(Mac::from_bits(0), OWN, &[8, 0], 60);
+        let (mut burst, mut source) = (Burst::default(), Private(vec![frame]));
+        let received = Received::take(&mut source, &mut burst);
+        let mut outbox = Outbox::default();
+        let result = pass.frame(0, received.frames().frame(0), &mut outbox);
+        assert_eq!(result, Ok(()));
+        let lanes: Vec<_> = outbox.all().into_iter().map(|(port, _)| port).collect();
+        assert_eq!(lanes, [port(2)]);
+    }
+
     /// A frame of any kind, of these bytes behind its addresses.
     fn ethernet(to: Mac, from: Mac, rest: &[u8], bytes: usize) -> Vec<u8> {
         let mut frame = [&to.bytes()[..], &from.bytes(), rest].concat();
@@ -517,7 +555,7 @@ mod tests {
 
             let (mut alone, mut ahead) = (Outbox::default(), Outbox::default());
             let mut singly = pass(&one);
-            // Those with a tag are decided about last, so that what they teach is known a burst later.
+            // Those with a tag are decided about last.
             let mut order: Vec<_> = (0..sent.len()).collect();
             order.sort_by_key(|index| {
                 let (_, _, rest, bytes) = &sent[*index];

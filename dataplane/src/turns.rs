@@ -1,15 +1,22 @@
 //! How many bursts of a queue have their turn one after the other.
 //!
 //! Every queue has a turn in each iteration, and in most of these nothing is there: the looks at quiet
-//! queues are all that many ports cost the few that are busy. So a queue with full bursts goes on for as
-//! many more as its share is of the turns that quiet queues left in the iteration before, one burst for
-//! every [`QUIET`] of these. So an iteration has at most a sixteenth more bursts than there are queues,
-//! and what comes in by a quiet queue waits for one iteration at most.
+//! queues are all that many ports cost the few that are busy. So a queue whose burst was full goes on for
+//! up to [`MORE`] others, if the queues that were quiet in the iteration before leave so many to each that
+//! was full: one for every [`QUIET`] of them. What takes long as it is, as long frames do, has its one burst.
+//! So an iteration has at most a sixteenth more bursts than there are queues, and what comes in by a quiet
+//! queue waits for one iteration at most.
 
-use vhost::BURST_MAX;
+use vhost::{BURST_MAX, Frames};
 
 /// Looks at quiet queues that are worth one burst: they take about a twentieth of its time.
 const QUIET: usize = 16;
+
+/// The most further bursts of a queue in one turn.
+const MORE: usize = 3;
+
+/// Bytes of a burst that takes so long that looks at quiet queues are nothing beside it.
+const LONG: u64 = 64 * 2048;
 
 /// See the [module's head](self).
 #[derive(Debug, Default)]
@@ -20,15 +27,19 @@ pub(crate) struct Turns {
     left: usize,
     /// Queues that had frames in this iteration.
     busy: usize,
-    /// Those of them whose first burst was full.
+    /// Those of them whose first burst was full, and not long.
     full: usize,
 }
 
 impl Turns {
-    /// Whether a queue goes on that has had so many bursts in its turn, with so many frames in the last.
+    /// Whether a queue goes on that has had so many bursts in its turn, of which these frames were the last.
     #[inline(always)]
-    pub fn goes_on(&mut self, bursts: usize, frames: usize) -> bool {
-        let full = frames == BURST_MAX;
+    pub fn goes_on(&mut self, bursts: usize, frames: Frames<'_>) -> bool {
+        self.go_on(bursts, frames.len() == BURST_MAX && frames.bytes() < LONG)
+    }
+
+    #[inline(always)]
+    fn go_on(&mut self, bursts: usize, full: bool) -> bool {
         if bursts == 1 {
             self.busy += 1;
             self.full += usize::from(full);
@@ -42,7 +53,8 @@ impl Turns {
     #[inline(always)]
     pub fn end(&mut self, queues: usize) {
         self.left = (queues - self.busy) / QUIET;
-        self.each = if self.full < 2 { self.left } else { self.left / self.full };
+        let each = if self.full < 2 { self.left } else { self.left / self.full };
+        self.each = each.min(MORE);
         (self.busy, self.full) = (0, 0);
     }
 }
@@ -61,7 +73,7 @@ mod tests {
                 let frames = rest.min(BURST_MAX);
                 rest -= frames;
                 bursts += 1;
-                if !turns.goes_on(bursts, frames) {
+                if !turns.go_on(bursts, frames == BURST_MAX) {
                     break;
                 }
             }
@@ -94,6 +106,12 @@ mod tests {
         assert_eq!(bursts(&[1000, 1000]), [2, 2]);
         assert_eq!(bursts(&[1000; 4]), [1; 4]);
         assert_eq!(bursts(&[1000; 64]), [1; 64]);
+        // However many are quiet, nobody has more than four bursts in a turn.
+        let mut turns = Turns::default();
+        iterate(&mut turns, &[0; 1000]);
+        let all = iterate(&mut turns, &[9999; 1000]);
+        assert_eq!(all[..20], [4; 20]);
+        assert_eq!(all.iter().sum::<usize>(), 1000 + 62);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Worker {
     looks: Box<Looks>,
     ends: Box<Ends>,
     /// Chooses the frames that are counted at rules.
-    turn: usize,
+    sample: usize,
     witness: Box<Witness>,
 }
 
@@ -64,7 +64,7 @@ impl Worker {
             outbox: Outbox::default(),
             looks: Box::default(),
             ends: Box::default(),
-            turn: 0,
+            sample: 0,
             witness: Box::default(),
         }
     }
@@ -87,7 +87,7 @@ impl Worker {
             outbox,
             looks,
             ends,
-            turn,
+            sample,
             witness,
             ..
         } = self;
@@ -149,8 +149,8 @@ impl Worker {
                 }
             }
             if filters {
-                *turn = turn.wrapping_add(1);
-                pass.count_hits(frames, looks, left, *turn);
+                *sample = sample.wrapping_add(1);
+                pass.count_hits(frames, looks, left, *sample);
             }
 
             if watched {
@@ -167,7 +167,7 @@ impl Worker {
             let before = std::mem::replace(&mut reached, cycles());
             load.burst(frames.len(), reached.wrapping_sub(before));
             bursts += 1;
-            if !turns.goes_on(bursts, frames.len()) {
+            if !turns.goes_on(bursts, frames) {
                 (queue, bursts) = (queue + 1, 0);
             }
         }
@@ -223,6 +223,8 @@ impl Worker {
                         let rxq = self.rxqs.swap_remove(at);
                         self.mailbox.give_back(Returned::Queue(rxq));
                     }
+                    // What quiet queues left may have been theirs.
+                    self.turns = Turns::default();
                     self.mailbox.give_back(Returned::Detached(port));
                 }
             }

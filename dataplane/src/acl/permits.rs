@@ -40,8 +40,13 @@ pub(super) struct Permits {
 const MAPS: usize = 4;
 
 /// Where the maps of a class begin: of TCP's destination ports, of its source ports for what answers, and
-/// both of UDP.
-pub(super) type Places = [u32; MAPS];
+/// both of UDP. Aligned so that it lies in one line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
+pub(super) struct Places([u32; MAPS]);
+
+// Each has a place of its own.
+const _: () = assert!(Plane::Tcp as usize % MAPS + 2 == Plane::Udp as usize % MAPS);
 
 /// See [`Permits::view`].
 #[derive(Clone, Copy)]
@@ -65,9 +70,9 @@ impl Permits {
         let (tcp, udp) = (Plane::Tcp as usize, Plane::Udp as usize);
         let mut drawn = Vec::with_capacity(lines.len());
         for Line(roots) in lines {
-            let mut places = [0; MAPS];
+            let mut places = Places([0; MAPS]);
             for at in [tcp, tcp + 1, udp, udp + 1] {
-                places[at % MAPS] = drawing.map(roots[at])?;
+                places.0[at % MAPS] = drawing.map(roots[at])?;
             }
             drawn.push(places);
         }
@@ -98,13 +103,13 @@ impl PermitsView<'_> {
     /// Of packets that are of neither the answer has no meaning.
     #[inline(always)]
     pub fn permit(&self, places: &Places, plane: Plane, port: u16) -> bool {
-        self.has(places[plane as usize % MAPS], port)
+        self.has(places.0[plane as usize % MAPS], port)
     }
 
     /// Whether a source port is permitted to what answers.
     #[inline(always)]
     pub fn permit_answer(&self, places: &Places, plane: Plane, port: u16) -> bool {
-        self.has(places[(plane as usize + 1) % MAPS], port)
+        self.has(places.0[(plane as usize + 1) % MAPS], port)
     }
 
     #[inline(always)]

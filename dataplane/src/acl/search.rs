@@ -41,7 +41,7 @@ pub(super) struct Search<K: Number> {
     steps: usize,
 }
 
-/// Slots of equal width.
+/// Slots of equal width. Aligned so that one of IPv4 lies in one line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 struct Table<K> {
@@ -360,6 +360,8 @@ mod tests {
     fn bounds_that_crowd_cost_a_step_for_each_factor_of_four() {
         let spread: Vec<u32> = (1..20_000).map(|at| at * 200_000).collect();
         assert_eq!(agree(&spread, spread.clone()).steps(), 2);
+        let wide: Vec<u128> = spread.iter().map(|at| u128::from(*at) << 96).collect();
+        assert_eq!(agree(&wide, wide.clone()).steps(), 4);
         // All but one in one place.
         let crowd: Vec<u32> = (1..20_000).chain([u32::MAX]).collect();
         assert_eq!(agree(&crowd, crowd.clone()).steps(), 2);

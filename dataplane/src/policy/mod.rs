@@ -124,7 +124,7 @@ impl Policy {
     ) -> u64 {
         let rules = self.acl.plain(Direction::Ingress);
         let mut passed = staged & looks.plain();
-        if !rules.is_open() {
+        if passed != 0 && !rules.is_open() {
             passed = rules.permit_each(looks.all(), passed, looks.source_of(passed));
         }
         if passed == staged {
