@@ -3,6 +3,7 @@
 //! The control thread builds a [`Plan`] from desired state and publishes it; workers read it. It
 //! is never changed, and what is in it decides: the FDB only hints where to look.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use vhost::{Frames, Sent, Staged, TagEdit};
@@ -41,19 +42,37 @@ impl PortId {
 }
 
 /// A bridge domain's number on this host, below [`DOMAINS_MAX`]. Given out by the control thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DomainId(u16);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DomainId(NonZeroU16);
 
 impl DomainId {
     /// The domain with this number, if there can be one.
     pub const fn new(number: usize) -> Option<Self> {
-        if number < DOMAINS_MAX { Some(Self(number as u16)) } else { None }
+        if number >= DOMAINS_MAX {
+            return None;
+        }
+        match NonZeroU16::new(number as u16 + 1) {
+            Some(successor) => Some(Self(successor)),
+            None => None,
+        }
     }
 
     /// Its number.
     #[inline(always)]
     pub const fn index(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
+    }
+
+    /// Its number and one more, as which it is kept: so keys made of it are never 0.
+    #[inline(always)]
+    pub(crate) const fn successor(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl std::fmt::Debug for DomainId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("DomainId").field(&self.index()).finish()
     }
 }
 

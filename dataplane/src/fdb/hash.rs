@@ -48,7 +48,7 @@ impl Hash {
     /// Where to look for an address of a domain.
     #[inline(always)]
     pub fn place(&self, domain: DomainId, mac: Mac) -> Place {
-        self.of((domain.index() as u64 + 1) << 48 | mac.bits())
+        self.of(u64::from(domain.successor()) << 48 | mac.bits())
     }
 
     #[inline(always)]
