@@ -130,7 +130,7 @@ impl Headers {
         let destination = Mac::from_bits(word(fixed, 0) >> 16);
         let source = Mac::from_bits(word(fixed, 4));
         let mut ethertype = u16::from_be_bytes([fixed[12], fixed[13]]);
-        let tag = if is_tag(ethertype) {
+        let tag = if ethertype == ETHERTYPE_CUSTOMER_TAG || ethertype == ETHERTYPE_SERVICE_TAG {
             let &[high, low, upper, lower] = rest.first_chunk().ok_or(DropReason::Runt)?;
             let tci = u16::from_be_bytes([high, low]);
             let service = ethertype == ETHERTYPE_SERVICE_TAG;
@@ -152,11 +152,7 @@ impl Headers {
 /// Whether the frame with this head begins with a tag.
 #[inline(always)]
 pub(crate) fn is_tagged(head: &[u8; HEAD_MAX]) -> bool {
-    is_tag(u16::from_be_bytes([head[12], head[13]]))
-}
-
-#[inline(always)]
-fn is_tag(ethertype: u16) -> bool {
+    let ethertype = u16::from_be_bytes([head[12], head[13]]);
     ethertype == ETHERTYPE_CUSTOMER_TAG || ethertype == ETHERTYPE_SERVICE_TAG
 }
 
