@@ -498,7 +498,7 @@ mod tests {
 
     fn some_mac() -> impl Strategy<Value = Mac> {
         prop_oneof![
-            3 => Just(NEIGHBOUR), 3 => Just(FAR), 3 => (4u64..9).prop_map(|n| Mac::from_bits(0x0200_0000_0000 | n)),
+            3 => Just(NEIGHBOUR), 3 => Just(FAR), 3 => (4u64..90).prop_map(|n| Mac::from_bits(0x0200_0000_0000 | n)),
             1 => Just(OWN), 1 => Just(Mac::from_bits(0xffff_ffff_ffff)), 1 => Just(Mac::from_bits(0)),
             1 => Just(Mac::from_bits(0x0180_c200_0000)), 1 => Just(Mac::from_bits(0x0180_c200_0010)),
         ]
@@ -514,13 +514,18 @@ mod tests {
                     1 => Just([0x81, 0x00, 0x00, 0x07]), 1 => Just([0x88, 0xa8, 0x00, 0x00]),
                 ],
                 prop_oneof![4 => 60usize..=120, 1 => 1usize..20],
-            ), 1..9),
+            ), 1..BURST_MAX),
             mtu in 40u16..=114,
             (flooding, learning, alone, large) in any::<(bool, bool, bool, bool)>(),
+            uplink in proptest::option::of(proptest::option::of(1u16..4095)),
         ) {
             let domain = DomainId::new(0).expect("few domains");
             let mut builder = SnapshotBuilder::default();
-            builder.domain(domain, DomainSpec { mtu, learning, flooding, uplink: None });
+            let uplink = uplink.map(|vlan| {
+                builder.uplink(port(4), true);
+                (port(4), vlan.and_then(Vid::new))
+            });
+            builder.domain(domain, DomainSpec { mtu, learning, flooding, uplink });
             builder.access(port(1), true, domain, &[OWN], None);
             if !alone {
                 builder.access(port(2), true, domain, &[NEIGHBOUR], None);
