@@ -537,15 +537,15 @@ mod tests {
             let (one, other) = (Fdb::new(options), Fdb::new(options));
             let snapshot = builder.build(one.hash());
             let counters = WorkerCounters::default();
-            let pass = |fdb: &'_ Fdb| {
+            let fill = |fdb: &Fdb| {
                 let others = if large { 0x0200_0001_0000..0x0200_0001_0100u64 } else { 0..0 };
                 for mac in others.map(Mac::from_bits).chain([FAR]) {
                     let mut learner = fdb.learner(0);
                     learner.learn(learner.place(domain, mac), port(3));
                 }
             };
-            pass(&one);
-            pass(&other);
+            fill(&one);
+            fill(&other);
             let pass = |fdb| Pass {
                 ingress: port(1),
                 attached: snapshot.port(port(1)),
