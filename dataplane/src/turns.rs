@@ -35,7 +35,7 @@ impl Turns {
     /// Whether a queue goes on that has had so many bursts in its turn, of which these frames were the last.
     #[inline(always)]
     pub fn goes_on(&mut self, bursts: usize, frames: Frames<'_>) -> bool {
-        self.go_on(bursts, frames.len() == BURST_MAX && frames.bytes() < LONG)
+        self.go_on(bursts, is_full(frames.len(), frames.bytes()))
     }
 
     #[inline(always)]
@@ -59,6 +59,12 @@ impl Turns {
     }
 }
 
+/// Whether a burst of so many frames, with so many bytes, is full and not long.
+#[inline(always)]
+const fn is_full(frames: usize, bytes: u64) -> bool {
+    frames == BURST_MAX && bytes < LONG
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -73,7 +79,7 @@ mod tests {
                 let frames = rest.min(BURST_MAX);
                 rest -= frames;
                 bursts += 1;
-                if !turns.go_on(bursts, frames == BURST_MAX) {
+                if !turns.go_on(bursts, is_full(frames, 64 * frames as u64)) {
                     break;
                 }
             }
@@ -112,6 +118,12 @@ mod tests {
         let all = iterate(&mut turns, &[9999; 1000]);
         assert_eq!(all[..20], [4; 20]);
         assert_eq!(all.iter().sum::<usize>(), 1000 + 62);
+    }
+
+    #[test]
+    fn long_bursts_are_not_full() {
+        assert!(is_full(BURST_MAX, 64 * 1514) && !is_full(BURST_MAX - 1, 64 * 60));
+        assert!(!is_full(BURST_MAX, 64 * 2048));
     }
 
     #[test]
