@@ -14,8 +14,8 @@ use dataplane::watch::Wanted;
 use nix::sched::CpuSet;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 
+use crate::beat::beat;
 use crate::config::Config;
 use crate::cores;
 use crate::handover::Predecessor;
@@ -166,8 +166,7 @@ impl Daemon {
     /// Follows desired state until a signal comes, or another process has all. A store that fails changes
     /// nothing: what is in force stays in force until it can be read again.
     async fn serve(&mut self, ends: &mut Ends, hangup: &mut Signal) -> Option<Handing> {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = beat(TICK);
         loop {
             tokio::select! {
                 news = self.hold.next() => self.hear(news).await,

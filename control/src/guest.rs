@@ -26,6 +26,7 @@ use vhost::Device;
 use vhost::session::{Session, SessionOptions, SessionSummary};
 use vhost::socket::{Access, ConnectError, Connection, Listener};
 
+use crate::beat::beat;
 use crate::config::Vhost;
 use crate::model::PortUuid;
 use backoff::Backoff;
@@ -316,7 +317,7 @@ impl GuestSocket {
             None => return Err(End::Gone),
         };
         let events = UnixStream::from_std(events.into()).map_err(End::broken)?;
-        let mut watch = tokio::time::interval(WATCH);
+        let mut watch = beat(WATCH);
         loop {
             self.shared.thawed().await;
             tokio::select! {

@@ -14,7 +14,7 @@
 //! metrics figures over HTTP                            notify  what systemd is told
 //! reports actual state on its way to the store
 //! edit    what the commands do to a store               check   the same judgement without a daemon
-//! engine  DPDK, which starts beside everything else
+//! engine  DPDK, which starts beside everything else     beat    timers that go off together
 //! setup   what a host lacks before a switch can run there
 //! frame   a frame as one line, for who asks what would become of it; a filter as one line
 //! show    what can be shown of a running daemon, and the socket that it is asked by
@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod beat;
 mod bond;
 pub mod budget;
 pub mod check;
