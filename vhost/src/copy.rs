@@ -83,6 +83,31 @@ pub fn prefetch_to_write(address: *const u8) {
     let _ = address;
 }
 
+/// Has the first two lines of the `bytes` bytes at `target` brought over, by a store to each: their values
+/// are lost.
+///
+/// Stores become visible in order, so one whose line another core has holds up all behind it; but
+/// processors ask for the lines of all stores that wait. So many lines are had soonest by a store to each,
+/// right behind each other, before any of them is filled: some sixty are on their way at once then, where
+/// stores that fill them wait for a few. (`prefetchw` has been seen to do nothing where the cores are far
+/// apart and the other one has read the line.)
+///
+/// # Safety
+/// `target` must be valid for writes of `bytes` bytes, one at least. A guest may write there meanwhile.
+#[inline(always)]
+pub unsafe fn claim(target: *mut u8, bytes: usize) {
+    let second = LINE_BYTES - target as usize % LINE_BYTES;
+    // SAFETY: the caller vouches for the first byte, and for that of the second line if it is among them.
+    unsafe {
+        target.write_volatile(0);
+        if second < bytes {
+            target.add(second).write_volatile(0);
+        }
+    }
+}
+
+const LINE_BYTES: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +121,23 @@ mod tests {
             unsafe { copy(source.as_ptr(), target.as_mut_ptr(), bytes) };
             assert_eq!(target[..bytes], source[..bytes], "{bytes}");
             assert!(target[bytes..].iter().all(|byte| *byte == 0), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn two_lines_are_claimed_and_nothing_behind_the_end() {
+        #[repr(align(64))]
+        struct Lines([u8; 256]);
+        for (start, bytes) in
+            [(0, 1), (0, 64), (0, 65), (12, 52), (12, 53), (63, 1), (63, 2), (5, 200)]
+        {
+            let mut lines = Lines([7; 256]);
+            // SAFETY: within the array.
+            unsafe { claim(lines.0.as_mut_ptr().add(start), bytes) };
+            let written: Vec<_> = (0..256).filter(|at| lines.0[*at] == 0).collect();
+            let second = (start / 64 + 1) * 64;
+            let expected = if second < start + bytes { vec![start, second] } else { vec![start] };
+            assert_eq!(written, expected, "{bytes} from {start}");
         }
     }
 }

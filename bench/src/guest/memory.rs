@@ -194,15 +194,6 @@ impl GuestMemory {
         }
     }
 
-    /// As [`Self::prefetch`], for a line that is going to be written.
-    #[inline(always)]
-    pub fn prefetch_write(&self, offset: usize) {
-        if offset < self.length {
-            // SAFETY: the offset was checked to be within the mapping.
-            own_line(unsafe { self.base.add(offset) }.as_ptr());
-        }
-    }
-
     fn map(split: usize, length: usize, huge: bool) -> Result<Self> {
         let mut flags = MFdFlags::MFD_CLOEXEC;
         if huge {

@@ -102,12 +102,14 @@ impl Slots {
         self.memory.prefetch(offset + LINE_BYTES);
     }
 
-    /// Fetches the lines that [`Self::write_head`] writes.
+    /// Has the lines that [`Self::write_head`] writes brought over, by a store to each. Stores become
+    /// visible in order, but those that wait for their lines ask for them at once: so it is best done
+    /// for all buffers of a burst before any is filled.
     #[inline(always)]
-    pub fn prefetch_write(&self, slot: u16) {
+    pub fn claim(&self, slot: u16) {
         let offset = self.offset(slot);
-        self.memory.prefetch_write(offset);
-        self.memory.prefetch_write(offset + LINE_BYTES);
+        self.memory.write_value(offset, [0_u64]);
+        self.memory.write_value(offset + LINE_BYTES, [0_u64]);
     }
 
     #[inline(always)]

@@ -174,6 +174,10 @@ impl Transmit {
         if burst == 0 {
             return 0;
         }
+        // The switch has read the lines that the burst will be written to.
+        for ahead in 0..burst {
+            self.slots.claim(self.rota.next(ahead));
+        }
         for ahead in 0..burst {
             let slot = self.rota.next(ahead);
             let (head, frame_bytes) = sender.next::<SEGMENTS>(slot);
@@ -186,11 +190,6 @@ impl Transmit {
         self.rota.lend(burst);
         self.ring.available_index.release(self.rota.lent());
         self.bell.offered();
-        // The switch has read the lines that the next burst will be written to. They are asked back
-        // now, so that they come while this core does something else.
-        for ahead in 0..most.min(self.rota.room()) {
-            self.slots.prefetch_write(self.rota.next(ahead));
-        }
         burst
     }
 

@@ -212,8 +212,8 @@ impl Device {
             let words = self.receive.descriptors.load(usize::from(id));
             let address = Descriptor::from_words(words).address;
             if let Some(offset) = self.memory.offset_of(address, HEADER_BYTES) {
-                self.memory.prefetch_write(offset);
-                self.memory.prefetch_write(offset + 64);
+                self.memory.write_value(offset, [0_u64]);
+                self.memory.write_value(offset + 64, [0_u64]);
             }
             self.receive.used.prefetch_write(place);
         }

@@ -44,8 +44,8 @@ impl<L: Layout> Ring<L> {
         }
         self.publish(counters);
         if outcome.is_ok() {
-            // The next burst is likely as long. While it is received and decided on, the lines
-            // that it will be written to come over.
+            // The next burst is likely as long. While it is received and decided on, the descriptors of
+            // its buffers come over.
             outcome = self.look_up(wanted, WRITE);
         }
         self.broken = outcome.is_err();
@@ -67,6 +67,7 @@ impl<L: Layout> Ring<L> {
         sent: &mut Sent,
     ) -> Result<(), Violation> {
         self.look_up(wanted, WRITE)?;
+        self.slots.claim(wanted);
         self.layout.prepare(wanted, WRITE);
         loop {
             *rest = self.fill_singles(frames, staged, *rest, sent);
@@ -223,6 +224,7 @@ impl<L: Layout> Ring<L> {
                 return Ok(Filled::TooBig);
             }
         }
+        self.slots.claim(gathered.chains);
         let header = header.bytes(gathered.chains as u16);
         // SAFETY: every piece was translated, and together they have `needed` bytes or more.
         unsafe { scatter(&header[..self.header_bytes as usize], reader, bytes, &gathered) };

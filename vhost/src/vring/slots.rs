@@ -1,15 +1,16 @@
 //! Buffers that were looked up ahead of their use.
 //!
-//! A line that the guest's core wrote last takes long to come over, so buffers are looked up, and
-//! asked for, well before they are read or written: what the next burst will probably need right
-//! after a burst, the rest at the next one's beginning.
+//! A line that the guest's core had last takes long to come over, so buffers are looked up well before
+//! they are read or written: what the next burst will probably need right after a burst, the rest at the
+//! next one's beginning. Those to be read are asked for at once, those to be written to when a burst for
+//! them is there.
 
 use super::Violation;
 use super::chain::{INDIRECT, NEXT, WRITE};
 use super::layout::Layout;
 use super::ring::Ring;
 use crate::burst::BURST_MAX;
-use crate::copy::{prefetch, prefetch_to_write};
+use crate::copy::{claim, prefetch};
 
 /// The next buffers of a ring, in order, at most a burst.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Slots {
     next: usize,
     /// The number of the next buffer to be looked up, `next..=next + BURST_MAX`.
     end: usize,
+    /// The number of the first buffer that is not claimed, if it is not behind `next`.
+    unclaimed: usize,
 }
 
 /// A buffer: the private copy of a chain's first descriptor, and where its memory is if the chain
@@ -36,7 +39,7 @@ impl Slots {
     /// None looked up yet.
     pub(super) fn new() -> Self {
         let slot = Slot { id: 0, bytes: 0, host: std::ptr::null_mut() };
-        Self { slots: [slot; BURST_MAX], next: 0, end: 0 }
+        Self { slots: [slot; BURST_MAX], next: 0, end: 0, unclaimed: 0 }
     }
 
     /// How many are known.
@@ -58,6 +61,24 @@ impl Slots {
         debug_assert!(self.len() < BURST_MAX, "no more are looked up than fit");
         self.slots[self.end % BURST_MAX] = slot;
         self.end = self.end.wrapping_add(1);
+    }
+
+    /// Has the first lines of the next `wanted` buffers brought over, as far as these are known and it has
+    /// not been done: the guest gave them to be written to.
+    #[inline(always)]
+    pub(super) fn claim(&mut self, wanted: usize) {
+        let wanted = wanted.min(self.len());
+        let claimed = self.unclaimed.wrapping_sub(self.next);
+        let claimed = if claimed > self.len() { 0 } else { claimed };
+        for ahead in claimed..wanted {
+            let Slot { host, bytes, .. } = self.at(ahead);
+            if bytes > 0 {
+                // SAFETY: a buffer that is known is `bytes` bytes of guest memory that the ring keeps
+                // mapped.
+                unsafe { claim(host, bytes as usize) };
+            }
+        }
+        self.unclaimed = self.next.wrapping_add(claimed.max(wanted));
     }
 
     /// That many buffers were used, whether they were known or not.
@@ -99,10 +120,7 @@ impl<L: Layout> Ring<L> {
                 None
             };
             let (host, bytes) = host.map_or((std::ptr::null_mut(), 0), |host| (host, first.bytes));
-            if direction == WRITE {
-                prefetch_to_write(host);
-                prefetch_to_write(host.wrapping_add(64));
-            } else {
+            if direction != WRITE {
                 prefetch(host);
                 prefetch(host.wrapping_add(64));
             }
