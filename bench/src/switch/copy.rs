@@ -166,7 +166,7 @@ impl Device {
         let burst = ready.min(BURST);
         let mut room = to.receive.available_index.acquire().wrapping_sub(to.filled);
         self.prefetch(burst);
-        to.prefetch_buffers(burst.min(room));
+        to.claim_buffers(burst.min(room));
         // Eight to a line.
         for ahead in (0..usize::from(burst)).step_by(8) {
             self.transmit.used.prefetch_write(usize::from(self.transmitted) + ahead);
@@ -203,9 +203,10 @@ impl Device {
         }
     }
 
-    /// Takes the lines of the next receive buffers, and of their used entries, from the guest's core
-    /// before they are written: stores become visible in order, so one that waits holds up all.
-    fn prefetch_buffers(&self, burst: u16) {
+    /// Has the lines of the next receive buffers, and of their used entries, brought over from the guest's
+    /// core before they are filled, by a store to each: stores become visible in order, so one that waits
+    /// holds up all, but those that wait ask for their lines at once.
+    fn claim_buffers(&self, burst: u16) {
         for ahead in 0..usize::from(burst) {
             let place = usize::from(self.filled) + ahead;
             let id = self.receive.available.load(place);
@@ -215,7 +216,10 @@ impl Device {
                 self.memory.write_value(offset, [0_u64]);
                 self.memory.write_value(offset + 64, [0_u64]);
             }
-            self.receive.used.prefetch_write(place);
+            // Eight to a line, that begin anywhere in it.
+            if ahead % 8 == 0 || ahead + 1 == usize::from(burst) {
+                self.receive.used.store(place, Used { id: 0, length: 0 });
+            }
         }
     }
 

@@ -67,8 +67,8 @@ impl<L: Layout> Ring<L> {
         sent: &mut Sent,
     ) -> Result<(), Violation> {
         self.look_up(wanted, WRITE)?;
-        self.slots.claim(wanted);
-        self.layout.prepare(wanted, WRITE);
+        let claimed = self.slots.claim(wanted);
+        self.layout.prepare(claimed, WRITE);
         loop {
             *rest = self.fill_singles(frames, staged, *rest, sent);
             if *rest == 0 {

@@ -49,7 +49,8 @@ pub(super) trait Layout {
     /// `ahead` are at most a burst together.
     fn scout(&mut self, ahead: usize, most: usize, direction: u16) -> Result<usize, Violation>;
 
-    /// Has what will be written to use the next `chains` chains fetched. `direction` as above.
+    /// Has what will be written to use the next `chains` chains, which are available, brought over.
+    /// `direction` as above.
     fn prepare(&self, chains: usize, direction: u16);
 
     /// The head of one of the chains that [`scout`](Self::scout) found and that were not taken

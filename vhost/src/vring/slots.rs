@@ -64,9 +64,9 @@ impl Slots {
     }
 
     /// Has the first lines of the next `wanted` buffers brought over, as far as these are known and it has
-    /// not been done: the guest gave them to be written to.
+    /// not been done: the guest gave them to be written to. Returns how many are known.
     #[inline(always)]
-    pub(super) fn claim(&mut self, wanted: usize) {
+    pub(super) fn claim(&mut self, wanted: usize) -> usize {
         let wanted = wanted.min(self.len());
         let claimed = self.unclaimed.wrapping_sub(self.next);
         let claimed = if claimed > self.len() { 0 } else { claimed };
@@ -79,6 +79,7 @@ impl Slots {
             }
         }
         self.unclaimed = self.next.wrapping_add(claimed.max(wanted));
+        wanted
     }
 
     /// That many buffers were used, whether they were known or not.
@@ -128,5 +129,45 @@ impl<L: Layout> Ring<L> {
             self.slots.push(Slot { id, bytes, host });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_buffer_is_claimed_once() {
+        let mut buffers = [[7_u8; 256]; BURST_MAX];
+        let mut slots = Slots::new();
+        let mut push = |slots: &mut Slots, range: std::ops::Range<usize>| {
+            for at in range {
+                // Every fifth is not in one piece.
+                let bytes = if at % 5 == 4 { 0 } else { 256 };
+                let host = buffers[at % BURST_MAX].as_mut_ptr();
+                slots.push(Slot { id: at as u16, bytes, host });
+            }
+        };
+        push(&mut slots, 0..10);
+        let claimed = |slots: &Slots, count: usize| {
+            let first = |ahead| {
+                let host = slots.at(ahead).host;
+                // SAFETY: a buffer of this test. The next claim is to be seen as this one was.
+                unsafe { host.replace(7) }
+            };
+            (0..count).map(|ahead| u8::from(first(ahead) == 0)).collect::<Vec<_>>()
+        };
+        assert_eq!((slots.claim(3), claimed(&slots, 10)), (3, vec![1, 1, 1, 0, 0, 0, 0, 0, 0, 0]));
+        assert_eq!((slots.claim(2), claimed(&slots, 4)), (2, vec![0; 4]));
+        slots.pass(2);
+        assert_eq!((slots.claim(5), claimed(&slots, 6)), (5, vec![0, 1, 0, 1, 1, 0]));
+        slots.pass(8);
+        assert_eq!(slots.claim(9), 0);
+        push(&mut slots, 10..13);
+        assert_eq!((slots.claim(9), claimed(&slots, 3)), (3, vec![1; 3]));
+        // Used without having been claimed.
+        push(&mut slots, 13..20);
+        slots.pass(5);
+        assert_eq!((slots.claim(1), claimed(&slots, 5)), (1, vec![1, 0, 0, 0, 0]));
     }
 }

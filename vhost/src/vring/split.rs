@@ -170,6 +170,18 @@ impl Split {
         prefetch_to_write(self.used.cast());
     }
 
+    /// Has the lines of the used ring's next `entries` entries brought over, as [`claim`](crate::copy::claim)
+    /// does for buffers. They must be of chains that are available: entries further on may be such as the
+    /// driver has yet to read.
+    #[inline(always)]
+    fn claim_used(&self, entries: usize) {
+        let Some(last) = entries.checked_sub(1) else { return };
+        for ahead in (0..last).step_by(USED_PER_LINE) {
+            self.write_used(ahead, 0, 0);
+        }
+        self.write_used(last, 0, 0);
+    }
+
     /// Writes the used ring's entry that is `ahead` behind the next. The driver sees it once the
     /// index is published.
     #[inline(always)]
@@ -268,8 +280,11 @@ impl Layout for Split {
 
     #[inline(always)]
     fn prepare(&self, chains: usize, direction: u16) {
-        let batched = self.in_order && direction != WRITE;
-        self.prefetch_used(if batched { chains.min(1) } else { chains });
+        if direction == WRITE {
+            self.claim_used(chains);
+        } else {
+            self.prefetch_used(if self.in_order { chains.min(1) } else { chains });
+        }
     }
 
     #[inline(always)]

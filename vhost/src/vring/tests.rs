@@ -108,6 +108,38 @@ fn a_burst_is_bounded_and_the_rest_waits() {
 }
 
 #[test]
+fn what_the_driver_has_yet_to_read_stays() {
+    for layout in [RingLayout::Split, RingLayout::Packed] {
+        let (mut from, mut to) = (Guest::new(64), Guest::with_layout(layout, 32));
+        let (mut source, mut target) = (bare(from.ring()), bare(to.ring()));
+        for index in 0..32 {
+            to.supply(index, 200);
+        }
+        let mut sent = 0;
+        let mut send = |from: &mut Guest, target: &mut Bare, frames: u16| {
+            for _ in 0..frames {
+                from.transmit(sent % 64, &[sent as u8; 60]);
+                sent += 1;
+            }
+            let relayed = relay(&mut source, target, TagEdit::Keep);
+            from.completed();
+            (relayed.frames, relayed.full)
+        };
+        assert_eq!(send(&mut from, &mut target, 32), (32, 0), "{layout:?}");
+        let received = to.received();
+        assert_eq!(received.len(), 32);
+        // The driver has seen all, and gives back fewer buffers than frames come.
+        for index in 0..32 {
+            to.supply(index, 200);
+        }
+        assert_eq!(send(&mut from, &mut target, 30), (30, 0));
+        assert_eq!(send(&mut from, &mut target, 20), (2, 18));
+        let firsts: Vec<_> = to.received().iter().map(|frame| frame[0]).collect();
+        assert_eq!(firsts, (32..64).collect::<Vec<_>>(), "{layout:?}");
+    }
+}
+
+#[test]
 fn indexes_wrap() {
     let mut guest = Guest::new(4);
     let mut source = bare(guest.ring());
