@@ -57,7 +57,8 @@ pub struct Scenario {
     pub port_security: bool,
     /// Rules in each direction at each busy port; none means that everything is permitted.
     pub rules: u32,
-    /// Whether every flow has IP addresses and ports drawn at random from what the rules permit.
+    /// Whether every flow has IP addresses and ports drawn at random from what the rules permit. A single
+    /// flow is made, and may be sent, just so: beside it, many show what it costs that they differ.
     pub random: bool,
     /// Whether the rules at A's port are replaced again and again while frames flow.
     pub swaps: bool,
@@ -147,7 +148,9 @@ impl Scenario {
             rules("64-rules10k", 10_000),
             Self { flows: 10_000, ..rules("64-rules1k-flows10k", 1_000) },
             Self { random: true, flows, ..rules("64-rules1k-random", 1_000) },
+            Self { random: true, ..rules("64-rules1k-still", 1_000) },
             Self { random: true, flows, ..rules("64-rules10k-random", 10_000) },
+            Self { random: true, ..rules("64-rules10k-still", 10_000) },
             Self { flood: true, ports: 4, ..rules("64-deny", 1_000) },
             Self { swaps: true, ports: 3, ..rules("64-swap", 10_000) },
         ]
@@ -273,8 +276,10 @@ impl Scenario {
         if self.ring != 1024 {
             text += &format!(", rings of {}", self.ring);
         }
-        if self.random {
+        if self.random && self.flows > 1 {
             text += " with random addresses and ports";
+        } else if self.random {
+            text += ", one flow, permitted and made as random ones are";
         }
         if self.rules > 0 {
             text += &format!(", {} rules each way at each port", self.rules);
