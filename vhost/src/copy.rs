@@ -1,4 +1,4 @@
-//! Copies between private and shared memory, and prefetches.
+//! Copies between private and shared memory, and how lines of it are had in time.
 //!
 //! Guest memory changes while we read it. So it is only ever read by whole copies into private
 //! memory (here) or by single atomic or volatile loads (in `vring`), and what was copied is what
@@ -133,8 +133,8 @@ pub fn prefetch_to_write(address: *const u8) {
 /// Stores become visible in order, so one whose line another core has holds up all behind it; but
 /// processors ask for the lines of all stores that wait. So many lines are had soonest by a store to each,
 /// right behind each other, before any of them is filled: some sixty are on their way at once then, where
-/// stores that fill them wait for a few. (`prefetchw` has been seen to do nothing where the cores are far
-/// apart and the other one has read the line.)
+/// stores that fill them wait for a few. (`prefetchw` gives less of that where the cores share a
+/// cache, and hardly anything where they do not.)
 ///
 /// # Safety
 /// `target` must be valid for writes of `bytes` bytes, one at least. A guest may write there meanwhile.

@@ -194,6 +194,17 @@ impl GuestMemory {
         }
     }
 
+    /// Has the line at an offset brought over from another core by a store to the byte there, whose value is
+    /// lost. Stores become visible in order,
+    /// so one that waits for its line holds up all, but those that wait ask for their lines at once. So it
+    /// is best done for all buffers of a burst before any is filled.
+    #[inline(always)]
+    pub fn claim(&self, offset: usize) {
+        assert!(offset < self.length);
+        // SAFETY: the offset was checked. Volatile, as it is for nothing but its being done.
+        unsafe { self.base.add(offset).write_volatile(0) }
+    }
+
     fn map(split: usize, length: usize, huge: bool) -> Result<Self> {
         let mut flags = MFdFlags::MFD_CLOEXEC;
         if huge {

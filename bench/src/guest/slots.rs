@@ -102,14 +102,12 @@ impl Slots {
         self.memory.prefetch(offset + LINE_BYTES);
     }
 
-    /// Has the lines that [`Self::write_head`] writes brought over, by a store to each. Stores become
-    /// visible in order, but those that wait for their lines ask for them at once: so it is best done
-    /// for all buffers of a burst before any is filled.
+    /// Claims the lines that [`Self::write_head`] writes, see [`GuestMemory::claim`].
     #[inline(always)]
     pub fn claim(&self, slot: u16) {
         let offset = self.offset(slot);
-        self.memory.write_value(offset, [0_u64]);
-        self.memory.write_value(offset + LINE_BYTES, [0_u64]);
+        self.memory.claim(offset);
+        self.memory.claim(offset + LINE_BYTES);
     }
 
     #[inline(always)]

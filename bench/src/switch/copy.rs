@@ -203,9 +203,9 @@ impl Device {
         }
     }
 
-    /// Has the lines of the next receive buffers, and of their used entries, brought over from the guest's
-    /// core before they are filled, by a store to each: stores become visible in order, so one that waits
-    /// holds up all, but those that wait ask for their lines at once.
+    /// Claims the first lines of the next receive buffers, and those of their used entries, see
+    /// [`GuestMemory::claim`]. The buffers must be available: entries further on may be such as the guest has
+    /// yet to read.
     fn claim_buffers(&self, burst: u16) {
         for ahead in 0..usize::from(burst) {
             let place = usize::from(self.filled) + ahead;
@@ -213,8 +213,8 @@ impl Device {
             let words = self.receive.descriptors.load(usize::from(id));
             let address = Descriptor::from_words(words).address;
             if let Some(offset) = self.memory.offset_of(address, HEADER_BYTES) {
-                self.memory.write_value(offset, [0_u64]);
-                self.memory.write_value(offset + 64, [0_u64]);
+                self.memory.claim(offset);
+                self.memory.claim(offset + 64);
             }
             // Eight to a line, that begin anywhere in it.
             if ahead % 8 == 0 || ahead + 1 == usize::from(burst) {
