@@ -5,8 +5,8 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    _mm_cmpgt_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
-    _mm_setzero_si128,
+    _mm_castsi128_ps, _mm_cmpgt_epi16, _mm_cmpgt_epi32, _mm_loadu_si128, _mm_movemask_epi8,
+    _mm_movemask_ps, _mm_packs_epi16, _mm_set1_epi16, _mm_set1_epi32, _mm_setzero_si128,
 };
 
 /// The place of the first of the ascending `numbers` that is above `sought`; 8 if none is.
@@ -21,9 +21,32 @@ pub(super) fn first_above(numbers: &[i16; 8], sought: i16) -> usize {
     (bits | 1 << 8).trailing_zeros() as usize
 }
 
+/// Which of the `numbers` are greater than `sought`, a bit for each by its place. All are numbers with a sign.
+#[inline(always)]
+pub(super) fn greater(numbers: &[u32; 4], sought: u32) -> usize {
+    // SAFETY: SSE2 is part of every x86-64 processor, and the array has the 16 bytes that are read.
+    let bits = unsafe {
+        let numbers = _mm_loadu_si128(numbers.as_ptr().cast());
+        let greater = _mm_cmpgt_epi32(numbers, _mm_set1_epi32(sought as i32));
+        _mm_movemask_ps(_mm_castsi128_ps(greater))
+    };
+    bits as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_that_are_greater_are_told_by_their_place() {
+        let numbers = [5, -5, i32::MAX, i32::MIN];
+        for (sought, expected) in
+            [(4, 0b0101), (5, 0b0100), (-5, 0b0101), (-6, 0b0111), (i32::MAX, 0), (i32::MIN, 0b0111)]
+        {
+            let numbers = numbers.map(|number: i32| number as u32);
+            assert_eq!(greater(&numbers, sought as u32), expected, "{sought}");
+        }
+    }
 
     #[test]
     fn the_first_above_is_found_at_every_place() {

@@ -1,5 +1,7 @@
 //! Nodes of a [search](super::search): a few bounds, and what is said between them; for both versions of IP.
 
+use super::lanes::greater;
+
 /// A number that intervals are made of.
 pub(super) trait Number: Copy + Ord + std::fmt::Debug {
     /// See [`Node`].
@@ -36,14 +38,14 @@ pub(super) struct Answer(pub u32);
 /// The bit that tells a node's number from a value.
 pub(super) const NODE: u32 = 1 << 31;
 
-/// IPv4's nodes, half a cache line.
+/// IPv4's nodes, half a cache line: bounds and answers between each other.
+///
+/// Three bounds stand in the second half, the greatest first. Of those a number is below none, the greatest,
+/// the two greatest or all: as bits 0, 1, 3 or 7. Under these stand the answers, so what all are compared
+/// with at once is the place of the answer.
 #[derive(Clone, Debug)]
 #[repr(C, align(32))]
-pub(super) struct Node32 {
-    keys: [u32; 3],
-    /// The last one first: so those above which a number is not are counted, which is one instruction each.
-    answers: [Answer; 4],
-}
+pub(super) struct Node32([u32; 8]);
 
 /// IPv6's nodes: two cache lines.
 #[derive(Clone, Debug)]
@@ -59,17 +61,17 @@ impl Node<u32> for Node32 {
     fn new(keys: &[u32], answers: &[Answer]) -> Self {
         // Keys that are missing are not above the greatest number only, for which the last answer,
         // which fills the places behind, is right.
-        let mut node = Self { keys: [u32::MAX; 3], answers: [answers[answers.len() - 1]; 4] };
-        node.keys[..keys.len()].copy_from_slice(keys);
-        node.answers[..answers.len()].copy_from_slice(answers);
-        node.answers.reverse();
-        node
+        let mut bounds = [u32::MAX; 3];
+        bounds[..keys.len()].copy_from_slice(keys);
+        let answer = |at: usize| answers[at.min(answers.len() - 1)].0;
+        let [first, second, third] = bounds.map(signed);
+        Self([answer(3), answer(2), 0, answer(1), third, second, first, answer(0)])
     }
 
     #[inline(always)]
     fn find(&self, sought: u32) -> Answer {
-        let above: u32 = self.keys.iter().map(|key| u32::from(sought < *key)).sum();
-        self.answers[above as usize & 3]
+        let Self([_, _, _, _, bounds @ ..]) = self;
+        Answer(self.0[greater(bounds, signed(sought)) & 7])
     }
 }
 
@@ -136,4 +138,10 @@ impl Number for u128 {
     fn plus(self, other: Self) -> Option<Self> {
         self.checked_add(other)
     }
+}
+
+/// A number such that numbers with a sign are in the same order.
+#[inline(always)]
+fn signed(number: u32) -> u32 {
+    number ^ 1 << 31
 }
