@@ -7,14 +7,35 @@
 
 use std::ptr;
 
-/// Copies `bytes` bytes, fastest at up to 128 of them: no call, no loop, at most four moves of
-/// the widest size that fits, the last of them overlapping the one before.
+/// Copies `bytes` bytes.
 ///
 /// # Safety
 /// `source` must be valid for reads and `target` for writes of `bytes` bytes, and the two must
 /// not overlap. A guest may write to either meanwhile.
 #[inline(always)]
 pub unsafe fn copy(source: *const u8, target: *mut u8, bytes: usize) {
+    match bytes {
+        // SAFETY: the caller vouches for exactly this copy.
+        0..=SHORT_MAX => unsafe { copy_short(source, target, bytes) },
+        // SAFETY: as above, and the processor has the instructions.
+        #[cfg(target_arch = "x86_64")]
+        ..=wide::MOST if wide::is_possible() => unsafe { wide::copy(source, target, bytes) },
+        // SAFETY: as above.
+        _ => unsafe { ptr::copy_nonoverlapping(source, target, bytes) },
+    }
+}
+
+/// The most bytes that [`copy_short`] copies.
+pub const SHORT_MAX: usize = 128;
+
+/// Copies `bytes` bytes, [`SHORT_MAX`] at most: no call, no loop, at most four moves of
+/// the widest size that fits, the last of them overlapping the one before.
+///
+/// # Safety
+/// As of [`copy`].
+#[inline(always)]
+pub unsafe fn copy_short(source: *const u8, target: *mut u8, bytes: usize) {
+    debug_assert!(bytes <= SHORT_MAX, "the ends of more do not meet");
     macro_rules! ends {
         ($width:literal) => {{
             let last = bytes - $width;
@@ -36,12 +57,7 @@ pub unsafe fn copy(source: *const u8, target: *mut u8, bytes: usize) {
         64 => unsafe {
             ptr::copy_nonoverlapping(source.cast::<[u8; 64]>(), target.cast(), 1);
         },
-        65..=128 => ends!(64),
-        // SAFETY: the caller vouches for exactly this copy, and the processor has the instructions.
-        #[cfg(target_arch = "x86_64")]
-        129..=wide::MOST if wide::is_possible() => unsafe { wide::copy(source, target, bytes) },
-        // SAFETY: the caller vouches for exactly this copy.
-        129.. => unsafe { ptr::copy_nonoverlapping(source, target, bytes) },
+        65.. => ends!(64),
         32..64 => ends!(32),
         16..32 => ends!(16),
         8..16 => ends!(8),

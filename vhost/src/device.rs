@@ -350,7 +350,6 @@ impl OwnRing {
 }
 
 impl Source for RxQueue {
-    #[inline]
     fn fill(&mut self, burst: &mut Burst) {
         let Self { own, held } = self;
         debug_assert!(!*held, "the last burst was released");
@@ -363,7 +362,6 @@ impl Source for RxQueue {
         own.take(seat, burst, held);
     }
 
-    #[inline]
     fn release(&mut self, burst: &mut Burst) {
         if !std::mem::take(&mut self.held) {
             return;

@@ -87,8 +87,10 @@ struct Region {
     lead: usize,
 }
 
+/// A region, as addresses in it are translated: a copy, which a loop over many addresses has in registers.
+/// What it says is good as long as the table that it is from.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+pub(crate) struct Window {
     guest: u64,
     bytes: u64,
     host: *mut u8,
@@ -167,6 +169,14 @@ impl GuestMemory {
             return Some(host);
         }
         self.translate_anywhere(address, bytes, hint)
+    }
+
+    /// The region that `hint` guesses, for who translates many addresses that are likely in one; if there is
+    /// none, one that has no address.
+    #[inline(always)]
+    pub(crate) fn guess(&self, hint: usize) -> Window {
+        let nowhere = Window { guest: 0, bytes: 0, host: std::ptr::null_mut() };
+        self.windows.get(hint).copied().unwrap_or(nowhere)
     }
 
     #[cold]
@@ -258,8 +268,9 @@ impl Region {
 }
 
 impl Window {
+    /// Where `bytes` bytes at guest address `address` lie in our memory, if all of them are in this region.
     #[inline(always)]
-    fn host(&self, address: u64, bytes: u64) -> Option<*mut u8> {
+    pub(crate) fn host(&self, address: u64, bytes: u64) -> Option<*mut u8> {
         let offset = address.wrapping_sub(self.guest);
         let inside = offset < self.bytes && bytes <= self.bytes - offset;
         inside.then(|| self.host.wrapping_add(offset as usize))

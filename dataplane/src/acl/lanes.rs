@@ -40,9 +40,14 @@ mod tests {
     #[test]
     fn those_that_are_greater_are_told_by_their_place() {
         let numbers = [5, -5, i32::MAX, i32::MIN];
-        for (sought, expected) in
-            [(4, 0b0101), (5, 0b0100), (-5, 0b0101), (-6, 0b0111), (i32::MAX, 0), (i32::MIN, 0b0111)]
-        {
+        for (sought, expected) in [
+            (4, 0b0101),
+            (5, 0b0100),
+            (-5, 0b0101),
+            (-6, 0b0111),
+            (i32::MAX, 0),
+            (i32::MIN, 0b0111),
+        ] {
             let numbers = numbers.map(|number: i32| number as u32);
             assert_eq!(greater(&numbers, sought as u32), expected, "{sought}");
         }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use super::reader::Reader;
 use super::{HEAD_MAX, Segment};
-use crate::copy::copy;
+use crate::copy::{copy, copy_short};
 use crate::flow;
 use crate::offload::{Completion, Offload, Offloads, RawHeader};
 
@@ -109,7 +109,7 @@ impl Frame {
         let start = only.address.wrapping_add(skip as usize);
         // SAFETY: the segment is readable for `skip + bytes` bytes, `head <= bytes`, and
         // `head` is not more than the size of the private array.
-        unsafe { copy(start, self.head.as_mut_ptr(), head) };
+        unsafe { copy_short(start, self.head.as_mut_ptr(), head) };
         self.bytes = bytes;
         self.head_bytes = head as u16;
         if let Lead::Header(_, left) = lead {
@@ -260,7 +260,7 @@ impl<'a> FrameRef<'a> {
             // SAFETY: head and body together are `self.bytes()` bytes, for which the caller
             // vouches.
             unsafe {
-                copy(head.as_ptr(), target, head.len());
+                copy_short(head.as_ptr(), target, head.len());
                 if self.frame.count > 0 {
                     self.copy_body(target.add(head.len()));
                 }

@@ -182,24 +182,31 @@ impl Burst {
         SEGMENTS_MAX - self.segments.len()
     }
 
-    /// Adds a frame that lies in one buffer, behind what stands before it. Returns `false`, and adds
-    /// nothing, if there is no room for its rest. The burst must not be full.
+    /// Adds frames each of which lies in one buffer, behind what stands before it, as long as there is room
+    /// for them. Returns how many were added.
     #[inline(always)]
-    pub(crate) fn push_single(&mut self, buffer: Segment, lead: Lead) -> bool {
-        if self.segments.len() == SEGMENTS_MAX {
-            return false;
+    pub(crate) fn push_singles(
+        &mut self,
+        buffers: impl Iterator<Item = Segment>,
+        lead: Lead,
+    ) -> usize {
+        let Self { frames, len, segments, .. } = self;
+        let mut pushed = 0;
+        for (frame, buffer) in frames[*len..].iter_mut().zip(buffers) {
+            if segments.len() == SEGMENTS_MAX {
+                break;
+            }
+            frame.token.set(0);
+            frame.first = segments.len() as u16;
+            let rest = frame.settle_single(buffer, lead);
+            frame.count = u16::from(rest.bytes > 0);
+            if rest.bytes > 0 {
+                segments.push(rest);
+            }
+            pushed += 1;
         }
-        debug_assert!(!self.is_full(), "the caller has looked");
-        let frame = &mut self.frames[self.len % BURST_MAX];
-        frame.token.set(0);
-        frame.first = self.segments.len() as u16;
-        let rest = frame.settle_single(buffer, lead);
-        frame.count = u16::from(rest.bytes > 0);
-        if rest.bytes > 0 {
-            self.segments.push(rest);
-        }
-        self.len += 1;
-        true
+        *len += pushed;
+        pushed
     }
 
     /// Adds a segment to the frame that the next [`stage`](Self::stage) makes, if there is room.

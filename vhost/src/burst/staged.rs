@@ -72,6 +72,12 @@ impl<'a> Staged<'a> {
         self.frames == 0
     }
 
+    /// Whether the tag of any of them may be edited.
+    #[inline(always)]
+    pub(crate) const fn is_edited(&self) -> bool {
+        self.edited != 0
+    }
+
     /// What happens to the tag of a frame.
     #[inline(always)]
     pub(crate) const fn tag(&self, index: u8) -> TagEdit {

@@ -1,6 +1,6 @@
 //! Guest → us: frames out of a transmitq (virtio 1.2 §5.1.6.2).
 
-use super::chain::{CHAIN_BYTES_MAX, Chain, Walked};
+use super::chain::{CHAIN_BYTES_MAX, Walked};
 use super::layout::Layout;
 use super::ring::Ring;
 use super::{RingCounters, Violation, count};
@@ -69,22 +69,15 @@ impl<L: Layout> Ring<L> {
     /// frames pass.
     #[inline(always)]
     fn take_singles(&mut self, burst: &mut Burst, lead: Lead) {
-        let room = (BURST_MAX - burst.len()).min(self.slots.len());
-        let mut run = 0;
-        while run < room {
-            let slot = self.slots.at(run);
-            if slot.bytes < self.header_bytes || slot.bytes > CHAIN_BYTES_MAX as u32 {
-                break;
-            }
+        let lengths = self.header_bytes..=CHAIN_BYTES_MAX as u32;
+        let singles = self.slots.iter().take_while(|slot| lengths.contains(&slot.bytes));
+        let run = burst.push_singles(
             // SAFETY: `look_up` found the bytes in memory that the ring keeps mapped; the burst is
             // released before the ring is, which its lock's holder sees to.
-            let buffer = unsafe { Segment::new(slot.host, slot.bytes) };
-            if !burst.push_single(buffer, lead) {
-                break;
-            }
-            self.layout.take(Chain { id: slot.id, places: 1 });
-            run += 1;
-        }
+            singles.map(|slot| unsafe { Segment::new(slot.host, slot.bytes) }),
+            lead,
+        );
+        self.layout.take_singles(self.slots.iter().take(run).map(|slot| slot.id));
         self.slots.pass(run);
     }
 

@@ -70,7 +70,11 @@ impl<L: Layout> Ring<L> {
         let claimed = self.slots.claim(wanted);
         self.layout.prepare(claimed, WRITE);
         loop {
-            *rest = self.fill_singles(frames, staged, *rest, sent);
+            *rest = if staged.is_edited() {
+                self.fill_singles(frames, *rest, |index| staged.tag(index), sent)
+            } else {
+                self.fill_singles(frames, *rest, |_| TagEdit::Keep, sent)
+            };
             if *rest == 0 {
                 return Ok(());
             }
@@ -88,16 +92,19 @@ impl<L: Layout> Ring<L> {
     fn fill_singles(
         &mut self,
         frames: Frames<'_>,
-        staged: &Staged<'_>,
         mut rest: u64,
+        tag: impl Fn(u8) -> TagEdit,
         sent: &mut Sent,
     ) -> u64 {
-        let (header_bytes, known) = (self.header_bytes, self.slots.len());
-        let (mut run, mut run_bytes) = (0_u32, 0);
-        while rest != 0 && run < known as u32 {
+        let Self { layout, slots, accepted, .. } = self;
+        let header_bytes = self.header_bytes;
+        let (mut run, mut run_bytes) = (0, 0);
+        for slot in slots.iter() {
+            if rest == 0 {
+                break;
+            }
             let index = rest.trailing_zeros() as u8;
-            let (frame, tag) = (frames.frame(usize::from(index)), staged.tag(index));
-            let slot = self.slots.at(run as usize);
+            let (frame, tag) = (frames.frame(usize::from(index)), tag(index));
             let bytes = frame.bytes_with(tag);
             let needed = bytes as u32 + header_bytes;
             if slot.bytes < needed {
@@ -109,7 +116,7 @@ impl<L: Layout> Ring<L> {
                 // Written at two places, as it is a constant at the usual one.
                 if frame.is_complete() {
                     write_header(slot.host, header_bytes, NetHeader::PLAIN, 1);
-                } else if self.accepted.take(frame.offload()) {
+                } else if accepted.take(frame.offload()) {
                     let header = NetHeader::passing(frame.offload(), tag);
                     write_header(slot.host, header_bytes, header, 1);
                 } else {
@@ -117,14 +124,14 @@ impl<L: Layout> Ring<L> {
                 }
                 frame.copy_to(tag, slot.host.add(header_bytes as usize));
             }
-            self.layout.use_single(run as usize, slot.id, needed);
+            layout.use_single(run, slot.id, needed);
             rest &= rest - 1;
             run += 1;
             run_bytes += bytes as u64;
         }
-        self.layout.pass(run as usize);
-        self.slots.pass(run as usize);
-        sent.frames += u64::from(run);
+        self.layout.pass(run);
+        self.slots.pass(run);
+        sent.frames += run as u64;
         sent.bytes += run_bytes;
         rest
     }

@@ -77,6 +77,9 @@ pub(super) trait Layout {
     /// burst of them are taken at a time.
     fn take(&mut self, chain: Chain);
 
+    /// As [`take`](Self::take), of so many chains of one descriptor as there are ids.
+    fn take_singles(&mut self, ids: impl ExactSizeIterator<Item = u16>);
+
     /// How many chains were taken and not given back.
     fn taken(&self) -> usize;
 

@@ -6,11 +6,12 @@
 //! them is there.
 
 use super::Violation;
-use super::chain::{INDIRECT, NEXT, WRITE};
+use super::chain::{Descriptor, INDIRECT, NEXT, WRITE};
 use super::layout::Layout;
 use super::ring::Ring;
 use crate::burst::BURST_MAX;
 use crate::copy::{claim, prefetch};
+use crate::memory::Window;
 
 /// The next buffers of a ring, in order, at most a burst.
 #[derive(Debug)]
@@ -35,11 +36,15 @@ pub(super) struct Slot {
     pub(super) host: *mut u8,
 }
 
+impl Slot {
+    /// Of no buffer.
+    const NONE: Self = Self { id: 0, bytes: 0, host: std::ptr::null_mut() };
+}
+
 impl Slots {
     /// None looked up yet.
     pub(super) fn new() -> Self {
-        let slot = Slot { id: 0, bytes: 0, host: std::ptr::null_mut() };
-        Self { slots: [slot; BURST_MAX], next: 0, end: 0, unclaimed: 0 }
+        Self { slots: [Slot::NONE; BURST_MAX], next: 0, end: 0, unclaimed: 0 }
     }
 
     /// How many are known.
@@ -55,12 +60,11 @@ impl Slots {
         self.slots[self.next.wrapping_add(ahead) % BURST_MAX]
     }
 
-    /// Adds the one behind those that are known, which must be fewer than a burst.
+    /// Those that are known, in order.
     #[inline(always)]
-    pub(super) fn push(&mut self, slot: Slot) {
-        debug_assert!(self.len() < BURST_MAX, "no more are looked up than fit");
-        self.slots[self.end % BURST_MAX] = slot;
-        self.end = self.end.wrapping_add(1);
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = Slot> {
+        let (slots, next) = (&self.slots, self.next);
+        (0..self.len()).map(move |ahead| slots[next.wrapping_add(ahead) % BURST_MAX])
     }
 
     /// Has the first lines of the next `wanted` buffers brought over, as far as these are known and it has
@@ -101,34 +105,53 @@ impl<L: Layout> Ring<L> {
         }
         let found = self.layout.scout(known, wanted - known, direction)?;
         let next = self.layout.next();
-        for at in known..known + found {
-            let place = self.layout.after(next, at as u16);
-            let head = match self.layout.scouted(place) {
+        let mut near = self.memory.guess(self.hint);
+        // In registers, as they would be read anew for each buffer.
+        let (start, mut end) = (self.slots.next, self.slots.end);
+        let last = end.wrapping_add(found);
+        let mut outcome = Ok(());
+        while end != last {
+            let ahead = end.wrapping_sub(start);
+            let head = match self.layout.scouted(self.layout.after(next, ahead as u16)) {
                 Ok(Some(head)) => head,
-                // What comes before it is good; it will be the first.
-                Err(_) if at > 0 => break,
                 Ok(None) => break,
-                Err(violation) => return Err(violation),
+                Err(violation) => {
+                    // What comes before it is good; it will be the first.
+                    outcome = if ahead > 0 { Ok(()) } else { Err(violation) };
+                    break;
+                }
             };
             let first = head.first;
             if L::POSITIONAL && first.flags & NEXT != 0 {
                 // Where the next chain begins is known once this one has been walked.
                 break;
             }
-            let host = if first.flags & (NEXT | INDIRECT | WRITE) == direction {
-                self.memory.translate(first.address, u64::from(first.bytes), &mut self.hint)
-            } else {
-                None
-            };
-            let (host, bytes) = host.map_or((std::ptr::null_mut(), 0), |host| (host, first.bytes));
-            if direction != WRITE {
-                prefetch(host);
-                prefetch(host.wrapping_add(64));
+            let mut slot = Slot { id: L::chain(head, first, 1).id, ..Slot::NONE };
+            if first.flags & (NEXT | INDIRECT | WRITE) == direction {
+                (slot.host, slot.bytes) = match near.host(first.address, u64::from(first.bytes)) {
+                    Some(host) => (host, first.bytes),
+                    None => self.find_elsewhere(first, &mut near),
+                };
             }
-            let id = L::chain(head, first, 1).id;
-            self.slots.push(Slot { id, bytes, host });
+            if direction != WRITE {
+                prefetch(slot.host);
+                prefetch(slot.host.wrapping_add(64));
+            }
+            self.slots.slots[end % BURST_MAX] = slot;
+            end = end.wrapping_add(1);
         }
-        Ok(())
+        self.slots.end = end;
+        outcome
+    }
+
+    /// Where a buffer is that is not in the region `near`, which becomes the one where it is; nothing if it is in
+    /// none, or not in one alone.
+    #[cold]
+    fn find_elsewhere(&mut self, buffer: Descriptor, near: &mut Window) -> (*mut u8, u32) {
+        let bytes = u64::from(buffer.bytes);
+        let host = self.memory.translate(buffer.address, bytes, &mut self.hint);
+        *near = self.memory.guess(self.hint);
+        host.map_or((Slot::NONE.host, 0), |host| (host, buffer.bytes))
     }
 }
 
@@ -145,7 +168,8 @@ mod tests {
                 // Every fifth is not in one piece.
                 let bytes = if at % 5 == 4 { 0 } else { 256 };
                 let host = buffers[at % BURST_MAX].as_mut_ptr();
-                slots.push(Slot { id: at as u16, bytes, host });
+                slots.slots[slots.end % BURST_MAX] = Slot { id: at as u16, bytes, host };
+                slots.end += 1;
             }
         };
         push(&mut slots, 0..10);

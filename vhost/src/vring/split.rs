@@ -129,8 +129,8 @@ impl Split {
 
     /// The head that stands in entry `at` of the available ring, which counts up for ever.
     #[inline(always)]
-    fn available_entry(&self, at: u16) -> u16 {
-        let entry = usize::from(at) & self.mask;
+    fn available_entry(&self, at: usize) -> u16 {
+        let entry = at & self.mask;
         // SAFETY: as above; `entry < size`, behind flags and index.
         unsafe { AtomicU16::from_ptr(self.available.add(2 + entry)) }.load(Ordering::Relaxed)
     }
@@ -268,10 +268,11 @@ impl Layout for Split {
     fn scout(&mut self, ahead: usize, most: usize, direction: u16) -> Result<usize, Violation> {
         let enough = ahead + if direction == WRITE { most } else { 1 };
         let found = usize::from(self.refresh(enough as u16)?).saturating_sub(ahead).min(most);
-        for at in ahead..ahead + found {
-            let place = self.next_available.wrapping_add(at as u16);
+        let start = usize::from(self.next_available);
+        // Places go round at a multiple of what both are reduced by.
+        for place in start + ahead..start + ahead + found {
             let head = self.available_entry(place);
-            self.heads[usize::from(place) % HEADS] = head;
+            self.heads[place % HEADS] = head;
             // It may be out of range, which is checked when it is read.
             prefetch(self.descriptors.wrapping_add(16 * usize::from(head)));
         }
@@ -298,7 +299,7 @@ impl Layout for Split {
         if self.refresh(ahead + 1)? <= ahead {
             return Ok(None);
         }
-        let id = self.available_entry(place);
+        let id = self.available_entry(usize::from(place));
         Ok(Some(Head { id, first: self.at(id)? }))
     }
 
@@ -321,6 +322,12 @@ impl Layout for Split {
     fn take(&mut self, _chain: Chain) {
         self.next_available = self.next_available.wrapping_add(1);
         self.taken += 1;
+    }
+
+    #[inline(always)]
+    fn take_singles(&mut self, ids: impl ExactSizeIterator<Item = u16>) {
+        self.next_available = self.next_available.wrapping_add(ids.len() as u16);
+        self.taken += ids.len();
     }
 
     #[inline(always)]

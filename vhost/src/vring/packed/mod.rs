@@ -313,6 +313,11 @@ impl Layout for Packed {
     }
 
     #[inline(always)]
+    fn take_singles(&mut self, ids: impl ExactSizeIterator<Item = u16>) {
+        ids.for_each(|id| self.take(Chain { id, places: 1 }));
+    }
+
+    #[inline(always)]
     fn taken(&self) -> usize {
         self.taken
     }
