@@ -134,6 +134,8 @@ pub trait Source: Send {
 pub struct Burst {
     frames: Box<[Frame; BURST_MAX]>,
     len: usize,
+    /// Bytes of all frames but those that are not settled.
+    bytes: u64,
     segments: Vec<Segment>,
     /// Frames that were staged and not settled: a bit for each.
     unsettled: u64,
@@ -147,6 +149,7 @@ impl Default for Burst {
         Self {
             frames: Box::new(std::array::from_fn(|_| Frame::default())),
             len: 0,
+            bytes: 0,
             segments: Vec::with_capacity(SEGMENTS_MAX),
             unsettled: 0,
         }
@@ -167,7 +170,7 @@ impl Burst {
 
     /// Bytes of all its frames.
     pub fn bytes(&self) -> u64 {
-        self.frames[..self.len].iter().map(|frame| u64::from(frame.bytes)).sum()
+        self.bytes
     }
 
     /// Whether no frame can be added.
@@ -191,7 +194,7 @@ impl Burst {
         lead: Lead,
     ) -> usize {
         let Self { frames, len, segments, .. } = self;
-        let mut pushed = 0;
+        let (mut pushed, mut pushed_bytes) = (0, 0);
         for (frame, buffer) in frames[*len..].iter_mut().zip(buffers) {
             if segments.len() == SEGMENTS_MAX {
                 break;
@@ -204,8 +207,10 @@ impl Burst {
                 segments.push(rest);
             }
             pushed += 1;
+            pushed_bytes += u64::from(frame.bytes);
         }
         *len += pushed;
+        self.bytes += pushed_bytes;
         pushed
     }
 
@@ -254,6 +259,7 @@ impl Burst {
         while self.unsettled != 0 {
             let frame = &mut self.frames[self.unsettled.trailing_zeros() as usize];
             frame.settle(&mut self.segments, lead);
+            self.bytes += u64::from(frame.bytes);
             self.unsettled &= self.unsettled - 1;
         }
     }
@@ -303,6 +309,7 @@ impl Burst {
         frame.offload = Offload::NONE;
         frame.token.set(0);
         self.len += 1;
+        self.bytes += bytes.len() as u64;
         true
     }
 
@@ -335,6 +342,8 @@ impl Burst {
         std::mem::swap(&mut self.frames[self.len], frame);
         frame.count = 0;
         into.len += 1;
+        into.bytes += u64::from(frame.bytes);
+        self.bytes -= u64::from(frame.bytes);
         if self.is_empty() {
             self.clear();
         }
@@ -350,6 +359,7 @@ impl Burst {
     #[inline(always)]
     pub fn clear(&mut self) {
         self.len = 0;
+        self.bytes = 0;
         self.unsettled = 0;
         self.segments.clear();
     }
