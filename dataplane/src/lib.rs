@@ -31,6 +31,7 @@ mod pass;
 pub mod policy;
 pub mod port;
 pub mod publish;
+mod sample;
 pub mod snapshot;
 mod sync;
 pub mod trial;

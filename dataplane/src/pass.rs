@@ -10,6 +10,7 @@ use crate::headers::{ETHERNET_BYTES, Headers, Mac, bytes_of, is_tagged};
 use crate::outbox::Outbox;
 use crate::packet::{Looks, Packet};
 use crate::policy::Left;
+use crate::sample::Choice;
 use crate::snapshot::{Attachment, Domain, Port, PortId, Snapshot};
 use crate::watch::Witness;
 
@@ -255,15 +256,13 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Counts at their rules one frame of the burst, as many times as the burst has frames: so the
-    /// counts are exact where frames come one by one, and where they come in bursts they are a
-    /// sample, which costs a burst as much as a frame. `sample` chooses the frame; `left` are those that
-    /// the port may send.
+    /// Counts at its rules a frame of the burst, for all that it stands for. `left` are those that the port
+    /// may send.
     #[inline(never)]
-    pub fn count_hits(&self, frames: Frames<'_>, looks: &Looks, left: Left, sample: usize) {
+    pub fn count_hits(&self, frames: Frames<'_>, looks: &Looks, left: Left, choice: Choice) {
         let Some(port) = self.attached else { return };
-        let index = sample % frames.len();
-        let (frame, weight) = (frames.frame(index), frames.len() as u64);
+        let Choice { index, weight } = choice;
+        let frame = frames.frame(index);
         match self.home() {
             Some(home @ Home { settled: true, .. }) if left.plain >> index & 1 != 0 => {
                 let Ok(destination) = home.destination(frame) else { return };

@@ -15,6 +15,7 @@ use crate::pass::{Ends, Pass};
 use crate::policy::Left;
 use crate::port::Rxq;
 use crate::publish::Reader;
+use crate::sample::Sampler;
 use crate::snapshot::Plan;
 use crate::turns::Turns;
 use crate::watch::{WatchedBurst, Witness};
@@ -33,8 +34,7 @@ pub struct Worker {
     outbox: Outbox,
     looks: Box<Looks>,
     ends: Box<Ends>,
-    /// Chooses the frames that are counted at rules.
-    sample: usize,
+    sampler: Sampler,
     witness: Box<Witness>,
 }
 
@@ -64,7 +64,7 @@ impl Worker {
             outbox: Outbox::default(),
             looks: Box::default(),
             ends: Box::default(),
-            sample: 0,
+            sampler: Sampler::default(),
             witness: Box::default(),
         }
     }
@@ -87,7 +87,7 @@ impl Worker {
             outbox,
             looks,
             ends,
-            sample,
+            sampler,
             witness,
             ..
         } = self;
@@ -149,8 +149,9 @@ impl Worker {
                 }
             }
             if filters {
-                *sample = sample.wrapping_add(1);
-                pass.count_hits(frames, looks, left, *sample);
+                if let Some(choice) = sampler.choose(frames.len()) {
+                    pass.count_hits(frames, looks, left, choice);
+                }
             }
 
             if watched {
