@@ -22,7 +22,7 @@ pub(crate) struct Choice {
 const MANY: usize = BURST_MAX / 2;
 
 /// One of so many of these is, to the power of 2.
-const MANY_SHIFT: u32 = 2;
+const MANY_SHIFT: u32 = 3;
 
 impl Default for Sampler {
     fn default() -> Self {

@@ -3,6 +3,7 @@
 //! A look-up is a chain of loads of which each needs the one before. In a short loop without jumps but
 //! the loop's own, the processor has those of many packets under way. What is computed for a packet that
 //! is not asked about is thrown away, which costs less than a jump that is foretold wrong.
+#![allow(unsafe_code)]
 
 use vhost::BURST_MAX;
 
@@ -13,8 +14,29 @@ use crate::packet::{Look, Plane, TCP_ESTABLISHED};
 impl Plain<'_> {
     /// Which of the `wanted` packets the rules permit, a bit for each by its index. If all of these have
     /// the same remote address, `remote` may say so: it is looked up once then.
-    #[inline(never)]
     pub fn permit_each(&self, looks: &[Look; BURST_MAX], wanted: u64, remote: Option<u32>) -> u64 {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+            // SAFETY: the processor has the instructions that it is compiled to.
+            unsafe { self.permit_each_newer(looks, wanted, remote) }
+        } else {
+            self.permit_each_any(looks, wanted, remote)
+        }
+    }
+
+    /// For processors that shift by any register and into another, of which look-ups consist.
+    #[inline(never)]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn permit_each_newer(
+        &self,
+        looks: &[Look; BURST_MAX],
+        wanted: u64,
+        remote: Option<u32>,
+    ) -> u64 {
+        self.permit_each_any(looks, wanted, remote)
+    }
+
+    #[inline(always)]
+    fn permit_each_any(&self, looks: &[Look; BURST_MAX], wanted: u64, remote: Option<u32>) -> u64 {
         let looks = &looks[..BURST_MAX - wanted.leading_zeros() as usize];
         match (remote, self.direction) {
             (Some(remote), _) => self.permit_one(looks, wanted, remote),
@@ -31,8 +53,7 @@ impl Plain<'_> {
         let places = *self.permits.places(class);
         let mut permitted = 0;
         for Look { asked, .. } in looks.iter().rev() {
-            let permit = self.permits.permit(&places, asked.plane, asked.selector);
-            permitted = permitted << 1 | u64::from(permit);
+            permitted = self.permits.permit(permitted, &places, asked.plane, asked.selector);
         }
         self.with_answers(looks, wanted, permitted, |_| class)
     }
@@ -56,8 +77,7 @@ impl Plain<'_> {
         let mut permitted = 0;
         for (class, Look { asked, .. }) in classes.iter().zip(looks).rev() {
             let places = permits.places(*class);
-            let permit = permits.permit(places, asked.plane, asked.selector);
-            permitted = permitted << 1 | u64::from(permit);
+            permitted = permits.permit(permitted, places, asked.plane, asked.selector);
         }
         self.with_answers(looks, wanted, permitted, |index| classes[index])
     }

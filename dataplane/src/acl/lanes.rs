@@ -33,9 +33,36 @@ pub(super) fn greater(numbers: &[u32; 4], sought: u32) -> usize {
     bits as usize
 }
 
+/// The `bits` shifted by one, and behind them that of `word` at this place, counted from the lowest, modulo
+/// 64.
+#[inline(always)]
+pub(super) fn push_bit(bits: u64, word: u64, at: u16) -> u64 {
+    let mut pushed = bits;
+    // SAFETY: both instructions read and write nothing but these registers, and the flags.
+    unsafe {
+        std::arch::asm!(
+            "bt {word}, {at}",
+            "adc {bits}, {bits}",
+            word = in(reg) word,
+            at = in(reg) u64::from(at),
+            bits = inout(reg) pushed,
+            options(pure, nomem, nostack)
+        );
+    }
+    pushed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bit_is_pushed_from_its_place() {
+        let word = 1 << 63 | 0b10;
+        let pushed = |at| push_bit(0b101, word, at);
+        assert_eq!([0, 1, 2, 62, 63, 64, 65].map(pushed), [10, 11, 10, 10, 11, 10, 11]);
+        assert_eq!(push_bit(1 << 63, 1, 0), 1);
+    }
 
     #[test]
     fn those_that_are_greater_are_told_by_their_place() {

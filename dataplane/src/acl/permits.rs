@@ -10,6 +10,7 @@ use std::hash::Hash;
 
 use super::Line;
 use super::addresses::NoRoom;
+use super::lanes::push_bit;
 use super::ranges::{LEVELS, MapBuilder, Root, Verdict, WIDTH};
 use crate::packet::Plane;
 
@@ -99,24 +100,25 @@ impl PermitsView<'_> {
         &self.lines[class as usize]
     }
 
-    /// Whether a destination port of TCP or UDP is permitted with the class of addresses that these are of.
+    /// Whether a destination port of TCP or UDP is permitted with the class of addresses that these are of,
+    /// as a bit behind those that are there.
     /// Of packets that are of neither the answer has no meaning.
     #[inline(always)]
-    pub fn permit(&self, places: &Places, plane: Plane, port: u16) -> bool {
-        self.has(places.0[plane as usize % MAPS], port)
+    pub fn permit(&self, bits: u64, places: &Places, plane: Plane, port: u16) -> u64 {
+        push_bit(bits, self.word(places.0[plane as usize % MAPS], port), port)
     }
 
     /// Whether a source port is permitted to what answers.
     #[inline(always)]
     pub fn permit_answer(&self, places: &Places, plane: Plane, port: u16) -> bool {
-        self.has(places.0[(plane as usize + 1) % MAPS], port)
+        self.word(places.0[(plane as usize + 1) % MAPS], port) >> (port % 64) & 1 == 1
     }
 
+    /// The word with a port's bit.
     #[inline(always)]
-    fn has(&self, map: u32, port: u16) -> bool {
+    fn word(&self, map: u32, port: u16) -> u64 {
         let block = self.maps[map as usize + usize::from(port >> 10)];
-        let word = self.blocks[block as usize + usize::from(port >> 6) % WORDS];
-        word >> (port % 64) & 1 == 1
+        self.blocks[block as usize + usize::from(port >> 6) % WORDS]
     }
 }
 
