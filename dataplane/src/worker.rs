@@ -148,10 +148,8 @@ impl Worker {
                     dropped(index, reason);
                 }
             }
-            if filters {
-                if let Some(choice) = sampler.choose(frames.len()) {
-                    pass.count_hits(frames, looks, left, choice);
-                }
+            if filters && let Some(choice) = sampler.choose(frames.len()) {
+                pass.count_hits(frames, looks, left, choice);
             }
 
             if watched {
