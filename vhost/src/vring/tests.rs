@@ -553,10 +553,9 @@ fn a_receive_queue_with_bad_buffers_breaks_and_harms_nobody() {
     }
 }
 
-#[test]
-fn a_frame_across_two_memory_regions() {
+/// A guest's memory, with pages more at 0x1000 and 0x2000, a region each.
+fn with_more_regions(guest: &Guest) -> Arc<GuestMemory> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    let guest = Guest::new(16);
     let file = || {
         let file = memfd_create(c"more", MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&file, 8192).unwrap();
@@ -569,8 +568,37 @@ fn a_frame_across_two_memory_regions() {
         mmap_offset: 4096,
     };
     let memory = guest.memory().with_region(spec(0x1000, 0x9000_0000), file()).unwrap();
-    let memory = memory.with_region(spec(0x2000, 0xa000_0000), file()).unwrap();
-    let memory = Arc::new(memory);
+    Arc::new(memory.with_region(spec(0x2000, 0xa000_0000), file()).unwrap())
+}
+
+#[test]
+fn frames_in_memory_regions_by_turns() {
+    let mut guest = Guest::new(16);
+    let memory = with_more_regions(&guest);
+    guest.replace_memory(Arc::clone(&memory));
+    let mut source = bare(Vring::new(memory, &guest.config()).unwrap());
+    let frame = |index: u16| vec![index as u8 + 1; 100 + usize::from(index)];
+    for index in 0..12 {
+        let frame = frame(index);
+        let bytes = 12 + frame.len() as u64;
+        // The last one ends where its region does.
+        let at = match index {
+            0 | 3 | 4 | 9 => guest.buffer(index),
+            11 => 0x3000 - bytes,
+            _ => 0x1000 * u64::from(1 + index % 2) + 0x100 * u64::from(index),
+        };
+        guest.write(at, &[0; 12]);
+        guest.write(at + 12, &frame);
+        guest.describe(index, at, bytes as u32, 0, 0);
+        guest.offer(index);
+    }
+    assert_eq!(take(&mut source), (0..12).map(frame).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_frame_across_two_memory_regions() {
+    let guest = Guest::new(16);
+    let memory = with_more_regions(&guest);
     let mut source = bare(Vring::new(Arc::clone(&memory), &guest.config()).unwrap());
     let mut guest = guest;
     guest.describe(0, 0x1ff0, 112, 0, 0);
