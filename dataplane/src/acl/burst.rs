@@ -49,11 +49,10 @@ impl Plain<'_> {
     #[inline(always)]
     fn permit_one(&self, looks: &[Look], wanted: u64, remote: u32) -> u64 {
         let class = self.tables.addresses.find(remote);
-        // A copy, which no bounds are to be watched for.
-        let places = *self.permits.places(class);
+        let permits = self.permits.class(class);
         let mut permitted = 0;
         for Look { asked, .. } in looks.iter().rev() {
-            permitted = self.permits.permit(permitted, &places, asked.plane, asked.selector);
+            permitted = permits.permit(permitted, asked.plane, asked.selector);
         }
         self.with_answers(looks, wanted, permitted, |_| class)
     }
@@ -76,8 +75,7 @@ impl Plain<'_> {
         }
         let mut permitted = 0;
         for (class, Look { asked, .. }) in classes.iter().zip(looks).rev() {
-            let places = permits.places(*class);
-            permitted = permits.permit(permitted, places, asked.plane, asked.selector);
+            permitted = permits.class(*class).permit(permitted, asked.plane, asked.selector);
         }
         self.with_answers(looks, wanted, permitted, |index| classes[index])
     }
@@ -108,11 +106,7 @@ impl Plain<'_> {
         // All but the first segment of a dialogue have one of these flags; others have none to see.
         let first = asked.plane == Plane::Tcp && asked.flags & TCP_ESTABLISHED == 0;
         !first
-            && self.permits.permit_answer(
-                self.permits.places(class),
-                asked.plane,
-                asked.source_port,
-            )
+            && self.permits.class(class).permit_answer(asked.plane, asked.source_port)
             && (!self.denies || self.judge(look).permits())
     }
 }

@@ -21,6 +21,7 @@ mod addresses;
 mod burst;
 mod compile;
 mod entries;
+mod known;
 mod lanes;
 mod node;
 mod permits;

@@ -5,11 +5,14 @@
 //! are: the line of a class of addresses, its map, and the word with the bit. Each of them names the next
 //! by where it begins, so that nothing has to be multiplied.
 
+#![allow(unsafe_code)]
+
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::Line;
 use super::addresses::NoRoom;
+use super::known;
 use super::lanes::push_bit;
 use super::ranges::{LEVELS, MapBuilder, Root, Verdict, WIDTH};
 use crate::packet::Plane;
@@ -77,8 +80,14 @@ impl Permits {
             }
             drawn.push(places);
         }
-        let Drawing { maps, blocks, .. } = drawing;
-        Ok(Self { lines: drawn.into(), maps: maps.all.into(), blocks: blocks.all.into() })
+        let Drawing { maps: Pieces { all: maps, .. }, blocks: Pieces { all: blocks, .. }, .. } =
+            drawing;
+        // What `ClassPermits::word` relies on.
+        let places = drawn.iter().flat_map(|places| places.0);
+        assert!(places.max().is_none_or(|last| last as usize + BLOCKS <= maps.len()), "whole maps");
+        let last = maps.iter().max();
+        assert!(last.is_none_or(|last| *last as usize + WORDS <= blocks.len()), "whole blocks");
+        Ok(Self { lines: drawn.into(), maps: maps.into(), blocks: blocks.into() })
     }
 
     /// The tables, with all their places at hand.
@@ -93,32 +102,49 @@ impl Permits {
     }
 }
 
-impl PermitsView<'_> {
-    /// Where the maps of a class of addresses begin.
-    #[inline(always)]
-    pub fn places(&self, class: u32) -> &Places {
-        &self.lines[class as usize]
-    }
+/// What is permitted with a class of addresses.
+#[derive(Clone, Copy)]
+pub(super) struct ClassPermits<'a> {
+    /// One of these permits' lines.
+    places: &'a Places,
+    permits: PermitsView<'a>,
+}
 
-    /// Whether a destination port of TCP or UDP is permitted with the class of addresses that these are of,
-    /// as a bit behind those that are there.
+impl<'a> PermitsView<'a> {
+    /// What is permitted with a class.
+    ///
+    /// # Panics
+    /// If there is no such class.
+    #[inline(always)]
+    pub fn class(self, class: u32) -> ClassPermits<'a> {
+        ClassPermits { places: &self.lines[class as usize], permits: self }
+    }
+}
+
+impl ClassPermits<'_> {
+    /// Whether a destination port of TCP or UDP is permitted, as a bit behind those that are there.
     /// Of packets that are of neither the answer has no meaning.
     #[inline(always)]
-    pub fn permit(&self, bits: u64, places: &Places, plane: Plane, port: u16) -> u64 {
-        push_bit(bits, self.word(places.0[plane as usize % MAPS], port), port)
+    pub fn permit(&self, bits: u64, plane: Plane, port: u16) -> u64 {
+        push_bit(bits, self.word(plane as usize, port), port)
     }
 
     /// Whether a source port is permitted to what answers.
     #[inline(always)]
-    pub fn permit_answer(&self, places: &Places, plane: Plane, port: u16) -> bool {
-        self.word(places.0[(plane as usize + 1) % MAPS], port) >> (port % 64) & 1 == 1
+    pub fn permit_answer(&self, plane: Plane, port: u16) -> bool {
+        self.word(plane as usize + 1, port) >> (port % 64) & 1 == 1
     }
 
     /// The word with a port's bit.
     #[inline(always)]
-    fn word(&self, map: u32, port: u16) -> u64 {
-        let block = self.maps[map as usize + usize::from(port >> 10)];
-        self.blocks[block as usize + usize::from(port >> 6) % WORDS]
+    fn word(&self, map: usize, port: u16) -> u64 {
+        let map = self.places.0[map % MAPS] as usize;
+        // SAFETY: `Permits::new` has seen that behind where a class's map begins there are all of its
+        // blocks' numbers, and behind where a block begins all of its words.
+        unsafe {
+            let block = *known::at(self.permits.maps, map + usize::from(port >> 10));
+            *known::at(self.permits.blocks, block as usize + usize::from(port >> 6) % WORDS)
+        }
     }
 }
 

@@ -8,10 +8,13 @@
 //! [`slot_bytes`] says. Where bounds crowd even so, the node leads to a tree of nodes: one more for each factor
 //! of four (seven). How many lines a search reads at most is known when the tables are built.
 
+#![allow(unsafe_code)]
+
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::known;
 use super::node::{Answer, NODE, Node, Number};
 
 /// The least memory that a bound takes, in bytes.
@@ -136,8 +139,13 @@ impl<K: Number> SearchView<'_, K> {
     /// many searches under way.
     #[inline(always)]
     pub fn begin(&self, sought: K) -> u32 {
-        let part = &self.parts[sought.index(self.shift)];
-        self.nodes[part.slot(sought)].find(sought).0
+        // SAFETY: `Search::new` has seen that there is a part for whatever a number begins with, and a node
+        // for each of a part's slots and the one behind them.
+        let node = unsafe {
+            let part = known::at(self.parts, sought.index(self.shift));
+            known::at(self.nodes, part.slot(sought))
+        };
+        node.find(sought).0
     }
 
     /// Whether what nodes have said is that others are to be asked: of one answer, or of the union of
@@ -192,8 +200,12 @@ impl<K: Number> Search<K> {
                 _ => making.table(bounds, values),
             }
         });
-        let parts = parts.collect();
+        let parts: Box<[Table<K>]> = parts.collect();
         let Making { nodes, depth, .. } = making;
+        // What `SearchView::begin` relies on.
+        assert_eq!(parts.len(), 1 << bits, "a part for each number of so many bits");
+        let ends = parts.iter().map(|part| part.start as usize + part.slots as usize);
+        assert!(ends.max() < Some(nodes.len()), "a node for each slot");
         let head = if size_of::<Table<K>>() > align_of::<Table<K>>() { 2 } else { 1 };
         Self {
             shift: K::BITS - bits,
