@@ -35,7 +35,7 @@ impl Sampler {
     /// chosen, and stands for itself.
     #[inline(always)]
     pub fn choose(&mut self, frames: usize) -> Option<Choice> {
-        // Knuth's generator, of which the highest bits are the best.
+        // With Knuth's factor for a generator of this kind; the highest bits are the best.
         let state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         self.state = state;
         let shift = if frames < MANY { 0 } else { MANY_SHIFT };

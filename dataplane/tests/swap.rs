@@ -204,7 +204,7 @@ fn ten_thousand_rules_are_replaced_without_losing_a_frame() {
     let mut bed = Bed::new(&sets[0]);
     let (arrived, sent) = bed.flow(|bed, turn| bed.publish(&sets[turn % 2]));
     assert!(arrived.into_iter().eq(0..sent), "all arrive, in order");
-    // Each set was asked: what was counted at its rule (one frame for its burst) shows it.
+    // Each set was asked: what was counted at its rule (a frame of one in eight bursts) shows it.
     let label = RuleLabel { group: 0, rule: 10_000 };
     for acl in &sets {
         let entries = acl.entries(Direction::Egress);

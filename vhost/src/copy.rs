@@ -32,7 +32,7 @@ pub const SHORT_MAX: usize = 128;
 /// the widest size that fits, the last of them overlapping the one before.
 ///
 /// # Safety
-/// As of [`copy`].
+/// As of [`copy`]. Of more than [`SHORT_MAX`] bytes, those in the middle are not written.
 #[inline(always)]
 pub unsafe fn copy_short(source: *const u8, target: *mut u8, bytes: usize) {
     debug_assert!(bytes <= SHORT_MAX, "the ends of more do not meet");

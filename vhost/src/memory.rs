@@ -99,7 +99,7 @@ pub(crate) struct Window {
 // SAFETY: `host` points into a mapping that is owned by a `Region` of the same table and is only
 // ever used by raw copies; nothing about it is bound to a thread.
 unsafe impl Send for Window {}
-// SAFETY: as above; a `Window` is never written after the table was made.
+// SAFETY: as above; a shared `Window` is only read.
 unsafe impl Sync for Window {}
 
 impl GuestMemory {

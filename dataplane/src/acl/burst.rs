@@ -15,7 +15,10 @@ impl Plain<'_> {
     /// Which of the `wanted` packets the rules permit, a bit for each by its index. If all of these have
     /// the same remote address, `remote` may say so: it is looked up once then.
     pub fn permit_each(&self, looks: &[Look; BURST_MAX], wanted: u64, remote: Option<u32>) -> u64 {
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+        let newer = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2");
+        if newer {
             // SAFETY: the processor has the instructions that it is compiled to.
             unsafe { self.permit_each_newer(looks, wanted, remote) }
         } else {
@@ -35,8 +38,14 @@ impl Plain<'_> {
         self.permit_each_any(looks, wanted, remote)
     }
 
+    /// For any processor.
     #[inline(always)]
-    fn permit_each_any(&self, looks: &[Look; BURST_MAX], wanted: u64, remote: Option<u32>) -> u64 {
+    pub(super) fn permit_each_any(
+        &self,
+        looks: &[Look; BURST_MAX],
+        wanted: u64,
+        remote: Option<u32>,
+    ) -> u64 {
         let looks = &looks[..BURST_MAX - wanted.leading_zeros() as usize];
         match (remote, self.direction) {
             (Some(remote), _) => self.permit_one(looks, wanted, remote),

@@ -40,9 +40,10 @@ pub(super) const NODE: u32 = 1 << 31;
 
 /// IPv4's nodes, half a cache line: bounds and answers between each other.
 ///
-/// Three bounds stand in the second half, the greatest first. Of those a number is below none, the greatest,
-/// the two greatest or all: as bits 0, 1, 3 or 7. Under these stand the answers, so what all are compared
-/// with at once is the place of the answer.
+/// Three bounds stand in the second half, the greatest first. A number is below none of them, the greatest,
+/// the two greatest, or all: as bits 0, 1, 3 or 7. At these places stand the answers, so to compare the
+/// number with all at once gives the place of its answer. The last answer is compared too, behind the bounds,
+/// and its bit is ignored.
 #[derive(Clone, Debug)]
 #[repr(C, align(32))]
 pub(super) struct Node32([u32; 8]);

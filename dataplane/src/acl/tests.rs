@@ -216,6 +216,7 @@ fn agree_on_a_burst(acl: &Acl, packets: &[Packet]) {
         // All of them, and every other one.
         for wanted in [plain, plain & 0x5555_5555_5555_5555] {
             let permitted = tables.permit_each(&looks, wanted, None);
+            assert_eq!(permitted, tables.permit_each_any(&looks, wanted, None), "any processor");
             for (index, packet) in packets.iter().enumerate() {
                 let expected = wanted >> index & 1 == 1 && acl.judge(direction, packet).permits();
                 assert_eq!(permitted >> index & 1 == 1, expected, "{direction:?} {packet:?}");

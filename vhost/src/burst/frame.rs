@@ -5,9 +5,12 @@ use std::cell::Cell;
 
 use super::reader::Reader;
 use super::{HEAD_MAX, Segment};
-use crate::copy::{copy, copy_short};
+use crate::copy::{SHORT_MAX, copy, copy_short};
 use crate::flow;
 use crate::offload::{Completion, Offload, Offloads, RawHeader};
+
+// Heads are short copies.
+const _: () = assert!(HEAD_MAX <= SHORT_MAX);
 
 /// Bytes of the two MAC addresses, behind which a tag stands (802.1Q §9.6).
 const TAG_OFFSET: usize = 12;

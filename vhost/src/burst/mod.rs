@@ -352,7 +352,7 @@ impl Burst {
     /// Whether nothing is left in it of frames either: then it needs no clearing, which a worker
     /// spares itself before each of its many looks at quiet sources.
     fn is_clear(&self) -> bool {
-        self.is_empty() && self.unsettled == 0 && self.segments.is_empty()
+        self.is_empty() && self.bytes == 0 && self.unsettled == 0 && self.segments.is_empty()
     }
 
     /// Empties it. Whoever filled it has released what its frames lie in before, or never does.
@@ -380,6 +380,11 @@ impl<'a> Received<'a> {
         }
         debug_assert!(burst.is_clear(), "who empties a burst clears it");
         source.fill(burst);
+        debug_assert_eq!(
+            burst.bytes,
+            burst.frames[..burst.len].iter().map(|frame| u64::from(frame.bytes)).sum::<u64>(),
+            "who adds or withdraws frames adds up their bytes"
+        );
         Self { burst, source }
     }
 

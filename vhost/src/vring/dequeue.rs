@@ -100,7 +100,7 @@ impl<L: Layout> Ring<L> {
         let Some(head) = self.layout.scouted(place)? else { return Ok(false) };
         let free = burst.segments_free();
         let Walked { bytes, pieces, chain } = self.walk(place, head, 0, |host, bytes| {
-            // SAFETY: as in `take_available`; `walk` translates each piece.
+            // SAFETY: as in `take_singles`; `walk` translates each piece.
             burst.append(unsafe { Segment::new(host, bytes) });
         })?;
         if pieces > free {

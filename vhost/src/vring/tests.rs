@@ -71,7 +71,8 @@ fn relay(source: &mut Bare, target: &mut Bare, tag: TagEdit) -> Sent {
     let received = Received::take(source, &mut burst);
     let frames = received.frames();
     let edits = [tag; BURST_MAX];
-    let staged = Staged::new(frames.all()).with_edits(u64::MAX, &edits);
+    let edited = if tag == TagEdit::Keep { 0 } else { u64::MAX };
+    let staged = Staged::new(frames.all()).with_edits(edited, &edits);
     let mut sent = Sent::default();
     target.outcome = target.ring.enqueue(frames, &staged, &mut sent, &target.counters);
     sent

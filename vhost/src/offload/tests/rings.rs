@@ -34,7 +34,8 @@ impl Receiver {
         let received = Received::take(sender, &mut burst);
         let frames = received.frames();
         let edits = [tag; BURST_MAX];
-        let staged = Staged::new(frames.all()).with_edits(u64::MAX, &edits);
+        let edited = if tag == TagEdit::Keep { 0 } else { u64::MAX };
+        let staged = Staged::new(frames.all()).with_edits(edited, &edits);
         let mut sent = Sent::default();
         let outcome = self.ring.enqueue(frames, &staged, &mut sent, &RingCounters::default());
         assert_eq!(outcome, Ok::<(), Violation>(()));
