@@ -21,7 +21,7 @@ pub(crate) struct Choice {
 /// Of bursts of so many frames and more, not each is sampled.
 const MANY: usize = BURST_MAX / 2;
 
-/// One of so many of these is, to the power of 2.
+/// Of those one in eight is, as the logarithm.
 const MANY_SHIFT: u32 = 3;
 
 impl Default for Sampler {
