@@ -21,9 +21,11 @@ pub mod counters;
 pub mod decide;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+mod exits;
 pub mod fdb;
 pub mod headers;
 pub mod idle;
+mod lanes;
 pub mod mailbox;
 mod outbox;
 pub mod packet;

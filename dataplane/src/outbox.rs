@@ -3,6 +3,7 @@
 use vhost::{BURST_MAX, Frames, Sent, Staged, StagedFrame, TagEdit};
 
 use crate::counters::{DropReason, WorkerCounters};
+use crate::lanes::equal;
 use crate::packet::Looks;
 use crate::snapshot::{PORTS_MAX, Plan, PortId};
 
@@ -86,6 +87,24 @@ impl Outbox {
         }
     }
 
+    /// As [`push`](Self::push), of many frames, a bit for each by its index, with the numbers of the ports
+    /// that they are for. Their tags are left as they are.
+    ///
+    /// Port by port, not frame by frame: each change of a lane would wait for the one before it.
+    pub(crate) fn push_all(&mut self, frames: u64, ports: &[u16; BURST_MAX]) {
+        let mut rest = frames;
+        while rest != 0 {
+            let port = ports[rest.trailing_zeros() as usize];
+            let lane = &mut self.lanes[usize::from(port) % PORTS_MAX];
+            if lane.frames == 0 {
+                self.waiting.extend(PortId::new(usize::from(port)));
+            }
+            let same = rest & equal(ports, port);
+            lane.frames |= same;
+            rest ^= same;
+        }
+    }
+
     /// Says what happens to the tags of those of `frames`, a bit for each, that are in a port's lane.
     pub(crate) fn edit(&mut self, port: PortId, frames: u64, tag: TagEdit) {
         let lane = &mut self.lanes[port.index() % PORTS_MAX];
@@ -166,6 +185,27 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_are_put_where_each_would_be() {
+        // One port, each another one, and some by turns.
+        for ports in [[5; BURST_MAX], std::array::from_fn(|index| index as u16), {
+            std::array::from_fn(|index| [0, PORTS_MAX as u16 - 1, 7][index % 3])
+        }] {
+            for frames in [0, 1, 1 << 63, u64::MAX, 0xf0f0_1234_5678_9abc] {
+                let (mut together, mut singly) = (Outbox::default(), Outbox::default());
+                for outbox in [&mut together, &mut singly] {
+                    outbox.push(PortId::new(7).expect("few ports"), 2, TagEdit::Pop);
+                }
+                together.push_all(frames, &ports);
+                for index in (0..BURST_MAX).filter(|index| frames >> index & 1 != 0) {
+                    let port = PortId::new(ports[index].into()).expect("few ports");
+                    singly.push(port, index as u8, TagEdit::Keep);
+                }
+                assert_eq!(together.all(), singly.all(), "{frames:#x} to {ports:?}");
+            }
+        }
+    }
 
     #[test]
     fn each_port_gets_its_frames_with_their_tags() {

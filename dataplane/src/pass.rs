@@ -1,10 +1,11 @@
 //! One burst of one port on its way through the tables: each frame to lanes or a counter.
 
-use vhost::{BURST_MAX, FrameRef, Frames, TagEdit};
+use vhost::{BURST_MAX, FrameRef, Frames};
 
 use crate::acl::Direction;
 use crate::counters::{DropReason, WorkerCounters};
 use crate::decide::{Egress, accept, decide, find, foresee, learn};
+use crate::exits::Exits;
 use crate::fdb::{Learner, Place};
 use crate::headers::{ETHERNET_BYTES, Headers, Mac, bytes_of, is_tagged};
 use crate::outbox::Outbox;
@@ -133,7 +134,8 @@ impl<'a> Pass<'a> {
         let attached = self.attached.ok_or(DropReason::PortDown)?;
         let egress = decide(&headers, self.ingress, attached, self.snapshot, &mut self.learner)?;
         let tag = headers.tag;
-        self.stage(index, egress, outbox, |domain, to| domain.tag_edit(tag, to));
+        let edit = |domain: &Domain, to| domain.tag_edit(tag, to);
+        self.exits().stage(index, egress, outbox, edit);
         Ok(())
     }
 
@@ -149,7 +151,7 @@ impl<'a> Pass<'a> {
         plain: u64,
         home: Home<'_>,
         outbox: &mut Outbox,
-        mut dropped: impl FnMut(usize, DropReason),
+        dropped: impl FnMut(usize, DropReason),
     ) {
         if self.learner.is_large() {
             let mut rest = plain;
@@ -159,26 +161,12 @@ impl<'a> Pass<'a> {
                 self.learner.prefetch(self.learner.place(home.domain.id, Mac::destination(head)));
             }
         }
-        let mut rest = plain;
-        while rest != 0 {
-            let index = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            let egress = home.destination(frames.frame(index)).and_then(|destination| {
-                let destination = self.learner.place(home.domain.id, destination);
-                find(destination, self.ingress, home.domain, self.snapshot, &self.learner)
-            });
-            match egress {
-                Ok(egress) => self.stage(index as u8, egress, outbox, |_, _| TagEdit::Keep),
-                Err(reason) => dropped(index, reason),
-            }
-        }
-        // All of them get the same tag, and at one port only.
-        if let Some((uplink, _)) = home.domain.uplink {
-            let tag = home.domain.tag_edit(None, uplink);
-            if tag != TagEdit::Keep {
-                outbox.edit(uplink, plain, tag);
-            }
-        }
+        let decide = |index| {
+            let destination = home.destination(frames.frame(index))?;
+            let destination = self.learner.place(home.domain.id, destination);
+            find(destination, self.ingress, home.domain, self.snapshot, &self.learner)
+        };
+        self.exits().stage_untagged(plain, home.domain, outbox, decide, dropped);
     }
 
     /// As [`frame`](Self::frame), of those `wanted` frames of a burst, a bit for each, that have no tag.
@@ -219,41 +207,18 @@ impl<'a> Pass<'a> {
                 Err(reason) => dropped(index, reason),
             }
         }
-        while read != 0 {
-            let index = read.trailing_zeros() as usize;
-            read &= read - 1;
+        let (exits, ingress, snapshot) = (self.exits(), self.ingress, self.snapshot);
+        let decide = |index: usize| {
             let (source, destination) = ends.0[index % BURST_MAX];
-            learn(source, self.ingress, domain, self.snapshot, &mut self.learner);
-            match find(destination, self.ingress, domain, self.snapshot, &self.learner) {
-                Ok(egress) => {
-                    self.stage(index as u8, egress, outbox, |domain, to| domain.tag_edit(None, to))
-                }
-                Err(reason) => dropped(index, reason),
-            }
-        }
+            learn(source, ingress, domain, snapshot, &mut self.learner);
+            find(destination, ingress, domain, snapshot, &self.learner)
+        };
+        exits.stage_untagged(read, domain, outbox, decide, dropped);
         others
     }
 
-    /// Puts a frame into the lanes of the ports that it goes to. `edit` says what happens there to its
-    /// tag.
-    #[inline(always)]
-    fn stage(
-        &self,
-        index: u8,
-        egress: Egress<'_>,
-        outbox: &mut Outbox,
-        edit: impl Fn(&Domain, PortId) -> TagEdit,
-    ) {
-        match egress {
-            Egress::Port(to, domain) => outbox.push(to, index, edit(domain, to)),
-            Egress::Flood(domain) => {
-                self.counters.of(self.ingress).flooded();
-                outbox.flood(index);
-                for to in domain.members.iter().filter(|to| **to != self.ingress) {
-                    outbox.push(*to, index, edit(domain, *to));
-                }
-            }
-        }
+    fn exits(&self) -> Exits<'a> {
+        Exits { ingress: self.ingress, counters: self.counters }
     }
 
     /// Counts at its rules a frame of the burst, for all that it stands for. `left` are those that the port

@@ -22,7 +22,6 @@ mod burst;
 mod compile;
 mod entries;
 mod known;
-mod lanes;
 mod node;
 mod permits;
 mod ranges;

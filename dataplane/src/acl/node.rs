@@ -1,6 +1,6 @@
 //! Nodes of a [search](super::search): a few bounds, and what is said between them; for both versions of IP.
 
-use super::lanes::greater;
+use crate::lanes::greater;
 
 /// A number that intervals are made of.
 pub(super) trait Number: Copy + Ord + std::fmt::Debug {

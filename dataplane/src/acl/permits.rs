@@ -13,8 +13,9 @@ use std::hash::Hash;
 use super::Line;
 use super::addresses::NoRoom;
 use super::known;
-use super::lanes::push_bit;
+
 use super::ranges::{LEVELS, MapBuilder, Root, Verdict, WIDTH};
+use crate::lanes::push_bit;
 use crate::packet::Plane;
 
 /// Words of a block.

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use super::addresses::NoRoom;
-use super::lanes::first_above;
+use crate::lanes::first_above;
 
 /// Children of a node.
 pub(super) const WIDTH: usize = 16;

@@ -1,17 +1,20 @@
-//! Which of a few ascending numbers is the first above another: all compared at once.
+//! Numbers compared with another one, all at once.
 //!
 //! Written with the processor's instructions, as a compiler makes of the obvious loop a sum over
 //! lanes or a count of bits, which takes three times as many.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    _mm_castsi128_ps, _mm_cmpgt_epi16, _mm_cmpgt_epi32, _mm_loadu_si128, _mm_movemask_epi8,
-    _mm_movemask_ps, _mm_packs_epi16, _mm_set1_epi16, _mm_set1_epi32, _mm_setzero_si128,
+    __m128i, _mm_castsi128_ps, _mm_cmpeq_epi16, _mm_cmpgt_epi16, _mm_cmpgt_epi32, _mm_loadu_si128,
+    _mm_movemask_epi8, _mm_movemask_ps, _mm_packs_epi16, _mm_set1_epi16, _mm_set1_epi32,
+    _mm_setzero_si128,
 };
+
+use vhost::BURST_MAX;
 
 /// The place of the first of the ascending `numbers` that is above `sought`; 8 if none is.
 #[inline(always)]
-pub(super) fn first_above(numbers: &[i16; 8], sought: i16) -> usize {
+pub(crate) fn first_above(numbers: &[i16; 8], sought: i16) -> usize {
     // SAFETY: SSE2 is part of every x86-64 processor, and the array has the 16 bytes that are read.
     let bits = unsafe {
         let numbers = _mm_loadu_si128(numbers.as_ptr().cast());
@@ -23,7 +26,7 @@ pub(super) fn first_above(numbers: &[i16; 8], sought: i16) -> usize {
 
 /// Which of the `numbers` are greater than `sought`, a bit for each by its place. All are numbers with a sign.
 #[inline(always)]
-pub(super) fn greater(numbers: &[u32; 4], sought: u32) -> usize {
+pub(crate) fn greater(numbers: &[u32; 4], sought: u32) -> usize {
     // SAFETY: SSE2 is part of every x86-64 processor, and the array has the 16 bytes that are read.
     let bits = unsafe {
         let numbers = _mm_loadu_si128(numbers.as_ptr().cast());
@@ -33,10 +36,29 @@ pub(super) fn greater(numbers: &[u32; 4], sought: u32) -> usize {
     bits as usize
 }
 
+/// Which of the `numbers` are the one that is sought, a bit for each by its place.
+#[inline(always)]
+pub(crate) fn equal(numbers: &[u16; BURST_MAX], sought: u16) -> u64 {
+    let (chunks, _) = numbers.as_chunks::<16>();
+    let mut bits = 0;
+    for (at, chunk) in chunks.iter().enumerate() {
+        // SAFETY: SSE2 is part of every x86-64 processor, and the chunk has the 32 bytes that are read.
+        let found = unsafe {
+            let chunk: *const __m128i = chunk.as_ptr().cast();
+            let sought = _mm_set1_epi16(sought as i16);
+            let low = _mm_cmpeq_epi16(_mm_loadu_si128(chunk), sought);
+            let high = _mm_cmpeq_epi16(_mm_loadu_si128(chunk.add(1)), sought);
+            _mm_movemask_epi8(_mm_packs_epi16(low, high))
+        };
+        bits |= u64::from(found as u16) << (16 * at);
+    }
+    bits
+}
+
 /// The `bits` shifted by one, and behind them that of `word` at this place, counted from the lowest, modulo
 /// 64.
 #[inline(always)]
-pub(super) fn push_bit(bits: u64, word: u64, at: u16) -> u64 {
+pub(crate) fn push_bit(bits: u64, word: u64, at: u16) -> u64 {
     let mut pushed = bits;
     // SAFETY: both instructions read and write nothing but these registers, and the flags.
     unsafe {
@@ -77,6 +99,21 @@ mod tests {
         ] {
             let numbers = numbers.map(|number: i32| number as u32);
             assert_eq!(greater(&numbers, sought as u32), expected, "{sought}");
+        }
+    }
+
+    #[test]
+    fn those_that_are_equal_are_told_by_their_place() {
+        let mut numbers = [7; 64];
+        for (place, number) in [(0, 0), (15, u16::MAX), (16, 0x8000), (63, u16::MAX)] {
+            numbers[place] = number;
+        }
+        for sought in [0, 7, 8, 0x8000, u16::MAX] {
+            let expected = numbers
+                .iter()
+                .rev()
+                .fold(0, |bits, number| bits << 1 | u64::from(*number == sought));
+            assert_eq!(equal(&numbers, sought), expected, "{sought}");
         }
     }
 
