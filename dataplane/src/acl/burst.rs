@@ -8,8 +8,12 @@
 use vhost::BURST_MAX;
 
 use super::{Direction, Plain};
+use crate::acl::permits::ClassPermits;
 use crate::acl::search::SearchView;
 use crate::packet::{Look, Plane, TCP_ESTABLISHED};
+
+/// Packets next to each other: so a loop's own instructions are for two.
+type Pair = [Look; 2];
 
 impl Plain<'_> {
     /// Which of the `wanted` packets the rules permit, a bit for each by its index. If all of these have
@@ -46,54 +50,70 @@ impl Plain<'_> {
         wanted: u64,
         remote: Option<u32>,
     ) -> u64 {
-        let looks = &looks[..BURST_MAX - wanted.leading_zeros() as usize];
+        let count = BURST_MAX - wanted.leading_zeros() as usize;
+        let (pairs, _) = looks[..count.next_multiple_of(2)].as_chunks();
         match (remote, self.direction) {
-            (Some(remote), _) => self.permit_one(looks, wanted, remote),
-            (None, Direction::Ingress) => self.permit_many(looks, wanted, |look| look.source),
-            (None, Direction::Egress) => self.permit_many(looks, wanted, |look| look.destination),
+            (Some(remote), _) => self.permit_one(pairs, wanted, remote),
+            (None, Direction::Ingress) => self.permit_many(pairs, wanted, |look| look.source),
+            (None, Direction::Egress) => self.permit_many(pairs, wanted, |look| look.destination),
         }
     }
 
     /// Those with one remote address.
     #[inline(always)]
-    fn permit_one(&self, looks: &[Look], wanted: u64, remote: u32) -> u64 {
+    fn permit_one(&self, looks: &[Pair], wanted: u64, remote: u32) -> u64 {
         let class = self.tables.addresses.find(remote);
-        let permits = self.permits.class(class);
+        let permits = self.class(class);
         let mut permitted = 0;
-        for Look { asked, .. } in looks.iter().rev() {
-            permitted = permits.permit(permitted, asked.plane, asked.selector);
+        for pair in looks.iter().rev() {
+            for Look { asked, .. } in pair.iter().rev() {
+                permitted = permits.permit(permitted, asked.plane, asked.selector);
+            }
         }
         self.with_answers(looks, wanted, permitted, |_| class)
     }
 
     /// Those with many.
     #[inline(always)]
-    fn permit_many(&self, looks: &[Look], wanted: u64, remote: impl Fn(&Look) -> u32) -> u64 {
-        let (addresses, permits) = (&self.tables.addresses, &self.permits);
-        let mut classes = [0; BURST_MAX];
+    fn permit_many(&self, looks: &[Pair], wanted: u64, remote: impl Fn(&Look) -> u32) -> u64 {
+        let addresses = &self.tables.addresses;
+        let mut classes = [[0; 2]; BURST_MAX / 2];
         let classes = &mut classes[..looks.len()];
         let mut answers = 0;
-        for (class, look) in classes.iter_mut().zip(looks) {
-            *class = addresses.begin(remote(look));
-            answers |= *class;
+        for (classes, pair) in classes.iter_mut().zip(looks) {
+            for (class, look) in classes.iter_mut().zip(pair) {
+                *class = addresses.begin(remote(look));
+                answers |= *class;
+            }
         }
         if SearchView::<u32>::goes_on(answers) {
-            for (class, look) in classes.iter_mut().zip(looks) {
+            for (class, look) in classes.as_flattened_mut().iter_mut().zip(looks.as_flattened()) {
                 *class = addresses.finish(*class, remote(look));
             }
         }
         let mut permitted = 0;
-        for (class, Look { asked, .. }) in classes.iter().zip(looks).rev() {
-            permitted = permits.class(*class).permit(permitted, asked.plane, asked.selector);
+        for (classes, pair) in classes.iter().zip(looks).rev() {
+            for (class, Look { asked, .. }) in classes.iter().zip(pair).rev() {
+                permitted = self.class(*class).permit(permitted, asked.plane, asked.selector);
+            }
         }
+        let classes = classes.as_flattened();
         self.with_answers(looks, wanted, permitted, |index| classes[index])
+    }
+
+    /// What is permitted with a class, which is what a search for an address ended with.
+    #[inline(always)]
+    fn class(&self, class: u32) -> ClassPermits<'_> {
+        // SAFETY: searches end with classes that there are, which `Addresses::new` marks as inhabited, and
+        // permits are made of a line for each class, which the compiler has seen.
+        unsafe { self.permits.class(class) }
     }
 
     /// Of the wanted packets those that are `permitted`, and those that are as they answer.
     #[inline(always)]
     fn with_answers(
         &self,
-        looks: &[Look],
+        looks: &[Pair],
         wanted: u64,
         permitted: u64,
         class: impl Fn(usize) -> u32,
@@ -103,7 +123,8 @@ impl Plain<'_> {
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            permitted |= u64::from(self.permit_answer(class(index), &looks[index])) << index;
+            permitted |=
+                u64::from(self.permit_answer(class(index), &looks.as_flattened()[index])) << index;
         }
         permitted
     }
@@ -115,7 +136,7 @@ impl Plain<'_> {
         // All but the first segment of a dialogue have one of these flags; others have none to see.
         let first = asked.plane == Plane::Tcp && asked.flags & TCP_ESTABLISHED == 0;
         !first
-            && self.permits.class(class).permit_answer(asked.plane, asked.source_port)
+            && self.class(class).permit_answer(asked.plane, asked.source_port)
             && (!self.denies || self.judge(look).permits())
     }
 }

@@ -114,6 +114,8 @@ impl Compiler {
             let mut builder = MapBuilder::new(budget.bytes / 64);
             let mut lines4 = lines(&mut builder, &v4, &named4, &entries, Family::V4, budget)?;
             let mut lines6 = lines(&mut builder, &v6, &named6, &entries, Family::V6, budget)?;
+            // What `Plain::class` relies on.
+            assert_eq!(lines4.len(), v4.classes().len(), "a line for each class");
             let permits = Permits::new(&builder, &lines4, budget.bytes)?;
             let all = lines4.iter_mut().chain(&mut lines6).flat_map(|line| &mut line.0);
             let maps = builder.finish(all);

@@ -3,7 +3,7 @@
 //! A bit for each port, in blocks of 1024 ports; a map names 64 blocks. Equal blocks are one block, however
 //! many maps name them, and equal maps are one map. So a look-up reads three places, whatever the rules
 //! are: the line of a class of addresses, its map, and the word with the bit. Each of them names the next
-//! by where it begins, so that nothing has to be multiplied.
+//! by its place, so that nothing has to be multiplied.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,6 @@ use std::hash::Hash;
 use super::Line;
 use super::addresses::NoRoom;
 use super::known;
-
 use super::ranges::{LEVELS, MapBuilder, Root, Verdict, WIDTH};
 use crate::lanes::push_bit;
 use crate::packet::Plane;
@@ -33,9 +32,13 @@ const WORDS_OF_CHILD: usize = BLOCKS_OF_PART * WORDS / WIDTH;
 /// See the [module's head](self).
 #[derive(Debug)]
 pub(super) struct Permits {
-    /// By class.
-    lines: Box<[Places]>,
-    /// By 1024 ports, where blocks begin.
+    /// Where the maps of each class begin: of TCP's destination ports, of its source ports for what answers,
+    /// and both of UDP. Behind the last stand as many more as there are planes, so that for any plane of any
+    /// class a place is read. Memory for it begins at a multiple of 16 bytes, as any does that is allocated, so
+    /// those of a class are in one cache line.
+    lines: Box<[u32]>,
+    /// By 1024 ports, how far it is from the place of a port's word among those of all ports to its place in
+    /// a block, modulo 2^32.
     maps: Box<[u32]>,
     /// By 64 ports, a bit for each.
     blocks: Box<[u64]>,
@@ -44,19 +47,13 @@ pub(super) struct Permits {
 /// Maps of a class.
 const MAPS: usize = 4;
 
-/// Where the maps of a class begin: of TCP's destination ports, of its source ports for what answers, and
-/// both of UDP. Aligned so that it lies in one line.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(16))]
-pub(super) struct Places([u32; MAPS]);
-
-// Each has a place of its own.
-const _: () = assert!(Plane::Tcp as usize % MAPS + 2 == Plane::Udp as usize % MAPS);
+// Those are the first planes.
+const _: () = assert!(Plane::Tcp as usize == 0 && Plane::Udp as usize == 2);
 
 /// See [`Permits::view`].
 #[derive(Clone, Copy)]
 pub(super) struct PermitsView<'a> {
-    lines: &'a [Places],
+    lines: &'a [u32],
     maps: &'a [u32],
     blocks: &'a [u64],
 }
@@ -65,29 +62,29 @@ impl Permits {
     /// The most lines that a look-up reads: the class's, and of both of its maps a line and a word.
     pub const LINES_READ: usize = 5;
 
-    /// What is permitted by the maps of these lines, which are `builder`'s.
+    /// What is permitted by the maps of these lines, one for each class, which are `builder`'s.
     pub fn new(builder: &MapBuilder, lines: &[Line], bytes_max: usize) -> Result<Self, NoRoom> {
         let (by_root, by_part, painted) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (maps, blocks) = (Pieces::default(), Pieces::default());
         // Places are numbers of 32 bits.
         let bytes_max = bytes_max.min(1 << 32);
         let mut drawing = Drawing { builder, bytes_max, by_root, by_part, painted, maps, blocks };
-        let (tcp, udp) = (Plane::Tcp as usize, Plane::Udp as usize);
-        let mut drawn = Vec::with_capacity(lines.len());
+        let mut drawn = Vec::with_capacity(lines.len() * MAPS + Plane::COUNT);
         for Line(roots) in lines {
-            let mut places = Places([0; MAPS]);
-            for at in [tcp, tcp + 1, udp, udp + 1] {
-                places.0[at % MAPS] = drawing.map(roots[at])?;
+            for root in &roots[..MAPS] {
+                drawn.push(drawing.map(*root)?);
             }
-            drawn.push(places);
         }
+        drawn.extend([0; Plane::COUNT]);
         let Drawing { maps: Pieces { all: maps, .. }, blocks: Pieces { all: blocks, .. }, .. } =
             drawing;
         // What `ClassPermits::word` relies on.
-        let places = drawn.iter().flat_map(|places| places.0);
-        assert!(places.max().is_none_or(|last| last as usize + BLOCKS <= maps.len()), "whole maps");
-        let last = maps.iter().max();
-        assert!(last.is_none_or(|last| *last as usize + WORDS <= blocks.len()), "whole blocks");
+        assert!(drawn.iter().all(|map| *map as usize + BLOCKS <= maps.len()), "whole maps");
+        let (whole, _) = maps.as_chunks::<BLOCKS>();
+        let mut ways = whole.iter().flat_map(|map| map.iter().enumerate());
+        let leads =
+            |(block, way): (usize, &u32)| word_at(*way, block * WORDS) + WORDS <= blocks.len();
+        assert!(ways.all(leads), "whole blocks");
         Ok(Self { lines: drawn.into(), maps: maps.into(), blocks: blocks.into() })
     }
 
@@ -106,19 +103,18 @@ impl Permits {
 /// What is permitted with a class of addresses.
 #[derive(Clone, Copy)]
 pub(super) struct ClassPermits<'a> {
-    /// One of these permits' lines.
-    places: &'a Places,
+    class: u32,
     permits: PermitsView<'a>,
 }
 
 impl<'a> PermitsView<'a> {
     /// What is permitted with a class.
     ///
-    /// # Panics
-    /// If there is no such class.
+    /// # Safety
+    /// There must be such a class.
     #[inline(always)]
-    pub fn class(self, class: u32) -> ClassPermits<'a> {
-        ClassPermits { places: &self.lines[class as usize], permits: self }
+    pub unsafe fn class(self, class: u32) -> ClassPermits<'a> {
+        ClassPermits { class, permits: self }
     }
 }
 
@@ -138,15 +134,22 @@ impl ClassPermits<'_> {
 
     /// The word with a port's bit.
     #[inline(always)]
-    fn word(&self, map: usize, port: u16) -> u64 {
-        let map = self.places.0[map % MAPS] as usize;
-        // SAFETY: `Permits::new` has seen that behind where a class's map begins there are all of its
-        // blocks' numbers, and behind where a block begins all of its words.
+    fn word(&self, plane: usize, port: u16) -> u64 {
+        // SAFETY: there is such a class, and `Permits::new` has put places behind it for all planes. It has
+        // seen that behind where a class's map begins there are all of its blocks' numbers, and that these
+        // lead to words with any port of the block.
         unsafe {
-            let block = *known::at(self.permits.maps, map + usize::from(port >> 10));
-            *known::at(self.permits.blocks, block as usize + usize::from(port >> 6) % WORDS)
+            let map = *known::at(self.permits.lines, self.class as usize * MAPS + plane) as usize;
+            let way = *known::at(self.permits.maps, map + usize::from(port >> 10));
+            *known::at(self.permits.blocks, word_at(way, usize::from(port >> 6)))
         }
     }
+}
+
+/// Where a word is, by what its map says and by its place among the words of all ports.
+#[inline(always)]
+fn word_at(way: u32, word: usize) -> usize {
+    way.wrapping_add(word as u32) as usize
 }
 
 /// Permits that are being made.
@@ -192,6 +195,9 @@ impl Drawing<'_> {
         let (parts, _) = map.as_chunks_mut::<BLOCKS_OF_PART>();
         for (place, part) in parts.iter_mut().zip(self.builder.below(root)) {
             *place = self.part(part);
+        }
+        for (block, place) in map.iter_mut().enumerate() {
+            *place = place.wrapping_sub((block * WORDS) as u32);
         }
         let place = self.maps.place(map);
         self.by_root.insert(root, place);
