@@ -99,7 +99,8 @@ impl Outbox {
             if lane.frames == 0 {
                 self.waiting.extend(PortId::new(usize::from(port)));
             }
-            let same = rest & equal(ports, port);
+            // Of a last one there is none to compare with.
+            let same = if rest.is_power_of_two() { rest } else { rest & equal(ports, port) };
             lane.frames |= same;
             rest ^= same;
         }
