@@ -49,8 +49,9 @@ const ACL_HELP: &str = "Ports with the same groups share their rules, and the hi
 The first rule that fits a frame decides about it, and its HITS count the frame. What answers others
 comes to bear where no rule permits. Hits are exact where frames come one by one. Of a burst one frame
 is looked at and counts for the whole burst, of long bursts in one of eight, for as many: on a busy port
-they are a sample, which is right on average. `no rule` counts IP frames that no rule fits, those that
-pass without one (DHCP, neighbour discovery) among them.
+they are a sample, which is right on average; a rule that few frames hit may show none for a while.
+`no rule` counts IP frames that no rule fits, those that pass without one (DHCP, neighbour discovery)
+among them.
 
 Examples:
   viaduct show acl
