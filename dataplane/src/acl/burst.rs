@@ -63,14 +63,15 @@ impl Plain<'_> {
     #[inline(always)]
     fn permit_one(&self, looks: &[Pair], wanted: u64, remote: u32) -> u64 {
         let class = self.tables.addresses.find(remote);
-        let permits = self.class(class);
+        // SAFETY: a search ended with it.
+        let permits = unsafe { self.class(class) };
         let mut permitted = 0;
         for pair in looks.iter().rev() {
             for Look { asked, .. } in pair.iter().rev() {
                 permitted = permits.permit(permitted, asked.plane, asked.selector);
             }
         }
-        self.with_answers(looks, wanted, permitted, |_| class)
+        self.with_answers(looks, wanted, permitted, |_| permits)
     }
 
     /// Those with many.
@@ -94,16 +95,23 @@ impl Plain<'_> {
         let mut permitted = 0;
         for (classes, pair) in classes.iter().zip(looks).rev() {
             for (class, Look { asked, .. }) in classes.iter().zip(pair).rev() {
-                permitted = self.class(*class).permit(permitted, asked.plane, asked.selector);
+                // SAFETY: a search ended with it.
+                let permits = unsafe { self.class(*class) };
+                permitted = permits.permit(permitted, asked.plane, asked.selector);
             }
         }
         let classes = classes.as_flattened();
-        self.with_answers(looks, wanted, permitted, |index| classes[index])
+        // SAFETY: as above.
+        let permits = |index: usize| unsafe { self.class(classes[index]) };
+        self.with_answers(looks, wanted, permitted, permits)
     }
 
-    /// What is permitted with a class, which is what a search for an address ended with.
+    /// What is permitted with a class.
+    ///
+    /// # Safety
+    /// It must be what a search in these tables for an address ended with.
     #[inline(always)]
-    fn class(&self, class: u32) -> ClassPermits<'_> {
+    unsafe fn class(&self, class: u32) -> ClassPermits<'_> {
         // SAFETY: searches end with classes that there are, which `Addresses::new` marks as inhabited, and
         // permits are made of a line for each class, which the compiler has seen.
         unsafe { self.permits.class(class) }
@@ -111,32 +119,32 @@ impl Plain<'_> {
 
     /// Of the wanted packets those that are `permitted`, and those that are as they answer.
     #[inline(always)]
-    fn with_answers(
+    fn with_answers<'a>(
         &self,
         looks: &[Pair],
         wanted: u64,
         permitted: u64,
-        class: impl Fn(usize) -> u32,
+        permits: impl Fn(usize) -> ClassPermits<'a>,
     ) -> u64 {
         let mut permitted = wanted & permitted;
         let mut rest = wanted & !permitted;
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            permitted |=
-                u64::from(self.permit_answer(class(index), &looks.as_flattened()[index])) << index;
+            let answers = self.permit_answer(permits(index), &looks.as_flattened()[index]);
+            permitted |= u64::from(answers) << index;
         }
         permitted
     }
 
     /// Whether what is not permitted as such is so as it answers.
     #[inline(always)]
-    fn permit_answer(&self, class: u32, look: &Look) -> bool {
+    fn permit_answer(&self, permits: ClassPermits<'_>, look: &Look) -> bool {
         let asked = &look.asked;
         // All but the first segment of a dialogue have one of these flags; others have none to see.
         let first = asked.plane == Plane::Tcp && asked.flags & TCP_ESTABLISHED == 0;
         !first
-            && self.class(class).permit_answer(asked.plane, asked.source_port)
+            && permits.permit_answer(asked.plane, asked.source_port)
             && (!self.denies || self.judge(look).permits())
     }
 }
