@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dataplane::clock::Clock;
 use dataplane::counters::WorkerCounters;
-use dataplane::fdb::{Fdb, FdbOptions};
+use dataplane::fdb::{Fdb, FdbOptions, Hash};
 use dataplane::mailbox::{Mail, Postman, mailbox};
 use dataplane::policy::Policy;
 use dataplane::port::Rxq;
@@ -16,11 +16,15 @@ use vhost::Device;
 use crate::bed::mac;
 
 /// A worker with guests on its ports 1, 2, …, all on one network. Guest *n*'s address is *n*.
+#[allow(dead_code, reason = "one bench alone replaces plans")]
 pub struct Switch {
     /// The worker.
     pub worker: Worker,
+    /// What the worker follows.
+    pub publisher: Publisher<Plan>,
+    /// By which its tables find addresses.
+    pub hash: Hash,
     _postman: Postman,
-    _publisher: Publisher<Plan>,
 }
 
 impl Switch {
@@ -50,22 +54,36 @@ impl Switch {
         let hash = fdb.hash();
         let mut worker = Worker::new(0, reader, mailbox, Arc::new(fdb), clock, counters);
 
-        let domain = DomainId::new(1).expect("few domains");
-        let mut builder = SnapshotBuilder::default();
-        builder
-            .domain(domain, DomainSpec { mtu: 1500, learning: true, flooding: true, uplink: None });
-        let mut plan = Plan { egress: vec![None], ..Plan::default() };
         for (device, number) in devices.iter().zip(1..) {
-            let port = PortId::new(number).expect("few ports");
-            let known = if stations { vec![mac(number as u64)] } else { Vec::new() };
-            builder.access(port, true, domain, &known, policy(number as u64));
-            plan.egress.push(Some(Arc::clone(device) as _));
-            let rxq = Rxq::new(port, 0, Box::new(device.rxq(0)));
+            let rxq = Rxq::new(port(number), 0, Box::new(device.rxq(0)));
             postman.send(Mail::Attach(rxq)).expect("room for a letter");
         }
-        plan.snapshot = builder.build(hash);
-        publisher.publish(plan);
+        publisher.publish(plan(hash, devices, stations, policy));
         assert_eq!(worker.poll(), 0, "the worker takes queues and plan; nothing waits");
-        Self { worker, _postman: postman, _publisher: publisher }
+        Self { worker, publisher, hash, _postman: postman }
     }
+}
+
+/// A plan for guests on the ports 1, 2, …, see [`Switch`].
+pub fn plan(
+    hash: Hash,
+    devices: &[Arc<Device>],
+    stations: bool,
+    policy: impl Fn(u64) -> Option<Arc<Policy>>,
+) -> Plan {
+    let domain = DomainId::new(1).expect("few domains");
+    let mut builder = SnapshotBuilder::default();
+    builder.domain(domain, DomainSpec { mtu: 1500, learning: true, flooding: true, uplink: None });
+    let mut plan = Plan { egress: vec![None], ..Plan::default() };
+    for (device, number) in devices.iter().zip(1..) {
+        let known = if stations { vec![mac(number)] } else { Vec::new() };
+        builder.access(port(number), true, domain, &known, policy(number));
+        plan.egress.push(Some(Arc::clone(device) as _));
+    }
+    plan.snapshot = builder.build(hash);
+    plan
+}
+
+fn port(number: u64) -> PortId {
+    PortId::new(number as usize).expect("few ports")
 }
